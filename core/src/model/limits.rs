@@ -1,0 +1,51 @@
+//! Every bound of the core in one place: a queue, a buffer or a value that could grow has its
+//! constant here, with its unit in the name.
+
+/// Largest payload of one znode, in bytes. One below 1 MiB, as ZooKeeper's `jute.maxbuffer`, so
+/// that what one ground accepts the others accept.
+pub const DATA_BYTES_MAX: usize = 0xF_FFFF;
+
+/// Longest path, in bytes.
+pub const PATH_BYTES_MAX: usize = 0xFFFF;
+
+/// Most operations in one transaction or multi-read.
+pub const MULTI_OPS_MAX: usize = 65_536;
+
+/// Most bytes of paths, data and ACLs in one transaction.
+pub const MULTI_BYTES_MAX: usize = DATA_BYTES_MAX;
+
+/// Most entries in one ACL.
+pub const ACL_ENTRIES_MAX: usize = 1_024;
+
+/// Longest time to live of a TTL znode, in milliseconds (2^40 − 1, about 34.8 years).
+pub const TTL_MS_MAX: i64 = (1 << 40) - 1;
+
+/// The last sequence suffix that is given out; past it the parent refuses sequential children.
+pub const SEQUENCE_MAX: i32 = i32::MAX - 1;
+
+/// How far above the last zxid a proposed zxid may lie, in counts. It bounds how much of an
+/// epoch's counter one client can skip.
+pub const ZXID_STEP_MAX: u32 = 65_536;
+
+/// Highest term that a zxid can carry: the epoch is the upper half of a *signed* number.
+pub const TERM_MAX: u64 = (1 << 31) - 1;
+
+/// The unit of session timeouts, in milliseconds.
+pub const TICK_MS: u32 = 2_000;
+
+/// Shortest session timeout granted by default, in milliseconds (2 ticks).
+pub const SESSION_TIMEOUT_MS_MIN: u32 = 2 * TICK_MS;
+
+/// Longest session timeout granted by default, in milliseconds (20 ticks).
+pub const SESSION_TIMEOUT_MS_MAX: u32 = 20 * TICK_MS;
+
+/// Most watches that one session may hold on one member.
+pub const WATCHES_PER_SESSION_MAX: usize = 1_048_576;
+
+/// Most events that wait in one watch stream; past it the stream drops them and yields one
+/// `Lagged`.
+pub const WATCH_BACKLOG_EVENTS_MAX: usize = 1_024;
+
+/// Most contenders (held, waiting or being cleaned up) that one session may have at a time: each
+/// has a place in the session's reaper from before its znode is created.
+pub const CONTENDERS_PER_SESSION_MAX: usize = 65_536;
