@@ -103,6 +103,44 @@ codes! {
     StaleZxid = -1001, SequenceGap = -1002, SequenceExhausted = -1003,
 }
 
+impl Code {
+    /// The rule behind the code, where nothing more precise is known.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Code::SystemError => "the server must be sound",
+            Code::RuntimeInconsistency => "the operations before it must succeed",
+            Code::ConnectionLoss => "the server must be connected",
+            Code::Marshalling => "the request must be well formed",
+            Code::Unimplemented => "the server must know the operation",
+            Code::OperationTimeout | Code::RequestTimeout => "the server must answer in time",
+            Code::BadArguments => "the arguments must be valid",
+            Code::NewConfigNoQuorum => "the new configuration must have a quorum",
+            Code::ReconfigInProgress => "one reconfiguration at a time",
+            Code::NoNode => "the znode must exist",
+            Code::NoAuth => "the ACL must permit it",
+            Code::BadVersion => "the version must be the znode's",
+            Code::NoChildrenForEphemerals => "an ephemeral znode has no children",
+            Code::NodeExists => "the znode must not exist",
+            Code::NotEmpty => "the znode must have no children",
+            Code::SessionExpired => "the session must be open",
+            Code::InvalidAcl => "the ACL must be valid",
+            Code::AuthFailed => "the credentials must be accepted",
+            Code::SessionMoved => "the session must be attached to this connection",
+            Code::NotReadOnly => "the server must not be read-only",
+            Code::EphemeralOnLocalSession => "a local session has no ephemeral znodes",
+            Code::NoWatcher => "there must be such a watch",
+            Code::ReconfigDisabled => "reconfiguration must be enabled",
+            Code::ClosedRequireSasl => "the client must authenticate by SASL",
+            Code::QuotaExceeded => "the quota must not be used up",
+            Code::Throttled => "the server's bounds must not be reached",
+            Code::StaleZxid => "the zxid must be above the last one, in its epoch, and near",
+            Code::SequenceGap => "no write of the connection may be missing",
+            Code::SequenceExhausted => "the parent must have sequence suffixes left",
+            Code::Unknown(_) => "a rule of the server's that this version does not know",
+        }
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?} {}", self.number())

@@ -5,8 +5,9 @@
 /// that what one ground accepts the others accept.
 pub const DATA_BYTES_MAX: usize = 0xF_FFFF;
 
-/// Longest path, in bytes.
-pub const PATH_BYTES_MAX: usize = 0xFFFF;
+/// Longest path, in bytes. It bounds the work that one path can ask for: a change looks at every
+/// ancestor for recursive watches.
+pub const PATH_BYTES_MAX: usize = 8_192;
 
 /// Most operations in one transaction or multi-read.
 pub const MULTI_OPS_MAX: usize = 65_536;
@@ -49,3 +50,19 @@ pub const WATCH_BACKLOG_EVENTS_MAX: usize = 1_024;
 /// Most contenders (held, waiting or being cleaned up) that one session may have at a time: each
 /// has a place in the session's reaper from before its znode is created.
 pub const CONTENDERS_PER_SESSION_MAX: usize = 65_536;
+
+/// Shortest pause between two attempts to connect, in milliseconds.
+pub const RECONNECT_WAIT_MS_MIN: u64 = 10;
+
+/// Longest pause between two attempts to connect, in milliseconds.
+pub const RECONNECT_WAIT_MS_MAX: u64 = 1_000;
+
+/// How long a client that is dropped waits for the answer to its last word, in milliseconds.
+pub const CLOSE_WAIT_MS: u64 = 1_000;
+
+/// How often the embedded coordinator looks for containers and TTL znodes whose time has come,
+/// in milliseconds.
+pub const REAP_INTERVAL_MS: i64 = 60_000;
+
+/// Most znodes that are reaped in one go.
+pub const REAP_BATCH_MAX: usize = 1_000;

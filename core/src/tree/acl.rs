@@ -1,0 +1,242 @@
+//! Access control lists: what is accepted, who is permitted, and the table in which equal lists
+//! are kept once.
+
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::arena::{Arena, Slots};
+use super::digest;
+use crate::model::limits::ACL_ENTRIES_MAX;
+use crate::model::{Acl, Code, Identity, Perms, Refusal};
+
+/// The number of an ACL in its tree. It stays valid until the next change of the tree, even if
+/// the last znode that had it is gone: watches are told under the ACL of a deleted znode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AclId(pub(super) u32);
+
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) list: Arc<[Acl]>,
+    /// What everybody may do: answers most questions at once.
+    world: Perms,
+    digest: u64,
+    znodes: u32,
+}
+
+/// All ACLs of a tree, equal ones once.
+pub(super) struct AclTable {
+    entries: Arena<Entry>,
+    by_list: HashTable<u32>,
+    hasher: RandomState,
+    /// Numbers that had no znode at some moment since the last [`AclTable::sweep`].
+    idle: Vec<u32>,
+}
+
+impl AclTable {
+    pub(super) fn new() -> AclTable {
+        AclTable {
+            entries: Arena::new(),
+            by_list: HashTable::new(),
+            hasher: RandomState::default(),
+            idle: Vec::new(),
+        }
+    }
+
+    /// The number of a list; it must be retained before the next sweep.
+    pub(super) fn intern(&mut self, list: &[Acl]) -> AclId {
+        let hash = self.hasher.hash_one(list);
+        let entries = &self.entries;
+        if let Some(id) = self.by_list.find(hash, |id| *entries.get(*id).list == *list) {
+            return AclId(*id);
+        }
+        let everybody = list.iter().filter(|line| is_world(&line.who));
+        let id = self.entries.insert(Entry {
+            list: list.into(),
+            world: everybody.fold(Perms::default(), |perms, line| perms | line.perms),
+            digest: digest::acl(list),
+            znodes: 0,
+        });
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.by_list.insert_unique(hash, id, |id| hasher.hash_one(&*entries.get(*id).list));
+        self.idle.push(id);
+        AclId(id)
+    }
+
+    /// One more znode has it.
+    pub(super) fn retain(&mut self, id: u32) {
+        self.entries.get_mut(id).znodes += 1;
+    }
+
+    /// One znode less has it.
+    pub(super) fn release(&mut self, id: u32) {
+        let entry = self.entries.get_mut(id);
+        entry.znodes -= 1;
+        if entry.znodes == 0 {
+            self.idle.push(id);
+        }
+    }
+
+    /// Forgets the lists that no znode has.
+    pub(super) fn sweep(&mut self) {
+        while let Some(id) = self.idle.pop() {
+            let Some(entry) = self.entries.slots().find(id) else { continue };
+            if entry.znodes == 0 {
+                let hash = self.hasher.hash_one(&*entry.list);
+                if let Ok(found) = self.by_list.find_entry(hash, |other| *other == id) {
+                    found.remove();
+                }
+                self.entries.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn digest(&self, id: u32) -> u64 {
+        self.entries.get(id).digest
+    }
+
+    pub(super) fn list(&self, id: u32) -> &[Acl] {
+        &self.entries.get(id).list
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn view(&self) -> Slots<Entry> {
+        self.entries.view()
+    }
+
+    /// Whether the list permits one of `perms` to somebody with these identities.
+    pub(super) fn permits(&self, id: u32, identities: &[Identity], perms: Perms) -> bool {
+        let Some(entry) = self.entries.slots().find(id) else { return false };
+        entry.world.intersects(perms)
+            || identities.iter().any(|identity| identity.scheme == "super")
+            || entry.list.iter().any(|line| {
+                line.perms.intersects(perms)
+                    && identities.iter().any(|identity| matches(&line.who, identity))
+            })
+    }
+}
+
+/// The list as it is stored: `auth` replaced by what the connection has proved, duplicates
+/// dropped.
+pub(super) fn resolve<'a>(
+    acl: &'a [Acl],
+    identities: &[Identity],
+) -> Result<Cow<'a, [Acl]>, Refusal> {
+    if acl.is_empty() {
+        return Err(Refusal::new(Code::InvalidAcl, "an ACL has at least one entry"));
+    }
+    if acl.len() > ACL_ENTRIES_MAX {
+        return Err(TOO_LONG);
+    }
+    if let [line] = acl
+        && line.who.scheme != "auth"
+    {
+        check(&line.who)?;
+        return Ok(Cow::Borrowed(acl));
+    }
+    let mut resolved: Vec<Acl> = Vec::with_capacity(acl.len());
+    let mut add = |line: Acl| {
+        if !resolved.contains(&line) {
+            resolved.push(line);
+        }
+        if resolved.len() > ACL_ENTRIES_MAX { Err(TOO_LONG) } else { Ok(()) }
+    };
+    for line in acl {
+        if line.who.scheme == "auth" {
+            let mut proved =
+                identities.iter().filter(|identity| identity.scheme != "ip").peekable();
+            if proved.peek().is_none() {
+                return Err(Refusal::new(
+                    Code::InvalidAcl,
+                    "auth in an ACL needs a connection that has proved an identity",
+                ));
+            }
+            for who in proved {
+                add(Acl { perms: line.perms, who: who.clone() })?;
+            }
+        } else {
+            check(&line.who)?;
+            add(line.clone())?;
+        }
+    }
+    Ok(Cow::Owned(resolved))
+}
+
+const TOO_LONG: Refusal = Refusal::new(Code::InvalidAcl, "an ACL has at most 1024 entries");
+
+fn check(who: &Identity) -> Result<(), Refusal> {
+    let refuse = |rule| Err(Refusal::new(Code::InvalidAcl, rule));
+    match who.scheme.as_str() {
+        "world" if who.id != "anyone" => refuse("the only id of scheme world is anyone"),
+        "digest" if who.id.bytes().filter(|byte| *byte == b':').count() != 1 => {
+            refuse("an id of scheme digest is user:hash, with one colon")
+        }
+        "ip" if Network::parse(&who.id).is_none() => {
+            refuse("an id of scheme ip is an address, or address/bits")
+        }
+        "world" | "digest" | "ip" | "x509" | "sasl" => Ok(()),
+        _ => refuse("the scheme of an ACL is world, auth, digest, ip, x509 or sasl"),
+    }
+}
+
+fn is_world(who: &Identity) -> bool {
+    who.scheme == "world" && who.id == "anyone"
+}
+
+fn matches(who: &Identity, identity: &Identity) -> bool {
+    if who.scheme != identity.scheme {
+        return false;
+    }
+    if who.scheme != "ip" {
+        return who.id == identity.id;
+    }
+    match (Network::parse(&who.id), identity.id.parse::<IpAddr>()) {
+        (Some(network), Ok(address)) => network.contains(address),
+        _ => false,
+    }
+}
+
+/// Addresses whose first bits are given.
+struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    fn parse(id: &str) -> Option<Network> {
+        let (address, bits) = match id.split_once('/') {
+            Some((address, bits)) => (address.parse().ok()?, Some(bits)),
+            // An IPv4 address in IPv6 clothes is the IPv4 address.
+            None => (id.parse::<IpAddr>().ok()?.to_canonical(), None),
+        };
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => width,
+            Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok()?,
+            Some(_) => return None,
+        };
+        (bits <= width).then_some(Network { address, bits })
+    }
+
+    fn contains(&self, other: IpAddr) -> bool {
+        match (self.address, other.to_canonical(), other) {
+            (IpAddr::V4(own), IpAddr::V4(other), _) => {
+                let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);
+                (own.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(own), _, IpAddr::V6(other)) => {
+                let mask = u128::MAX.checked_shl(128 - self.bits).unwrap_or(0);
+                (own.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+/// Slots in a chunk: what the first write after a view copies.
+const CHUNK_SLOTS: usize = 64;
+
+/// Values under small numbers, kept in chunks that are shared with views and copied when they
+/// are written to while a view still holds them.
+pub(super) struct Arena<T> {
+    slots: Slots<T>,
+    /// How many slots were ever used; those above are fresh.
+    used: u32,
+    /// Used slots that are empty now, the last emptied on top: an undo that goes strictly
+    /// backwards gets every value its old number.
+    free: Vec<u32>,
+}
+
+/// The chunks of an arena, or of a view of one.
+#[derive(Clone)]
+pub(super) struct Slots<T> {
+    chunks: Vec<Arc<Chunk<T>>>,
+}
+
+#[derive(Clone)]
+struct Chunk<T>([Option<T>; CHUNK_SLOTS]);
+
+impl<T> Slots<T> {
+    /// The value of that number, if there is one.
+    pub(super) fn find(&self, id: u32) -> Option<&T> {
+        self.chunks.get(id as usize / CHUNK_SLOTS)?.0[id as usize % CHUNK_SLOTS].as_ref()
+    }
+
+    /// The value of a number that is known to be in use.
+    pub(super) fn get(&self, id: u32) -> &T {
+        self.find(id).expect("a link, the index and the sets name only numbers in use")
+    }
+}
+
+impl<T: Clone> Arena<T> {
+    pub(super) fn new() -> Arena<T> {
+        Arena { slots: Slots { chunks: Vec::new() }, used: 0, free: Vec::new() }
+    }
+
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.used as usize - self.free.len()
+    }
+
+    pub(super) fn slots(&self) -> &Slots<T> {
+        &self.slots
+    }
+
+    pub(super) fn get(&self, id: u32) -> &T {
+        self.slots.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut T {
+        self.slot_mut(id).as_mut().expect("a number in use, as in `Slots::get`")
+    }
+
+    pub(super) fn insert(&mut self, value: T) -> u32 {
+        let id = self.free.pop().unwrap_or_else(|| {
+            let id = self.used;
+            if (id as usize).is_multiple_of(CHUNK_SLOTS) {
+                self.slots.chunks.push(Arc::new(Chunk([const { None }; CHUNK_SLOTS])));
+            }
+            // The highest number stands for "none" in links. So many znodes take 800 GB.
+            assert!(id < u32::MAX - 1, "fewer than 2^32 - 1 values");
+            self.used += 1;
+            id
+        });
+        *self.slot_mut(id) = Some(value);
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> Option<T> {
+        let value = self.slot_mut(id).take()?;
+        self.free.push(id);
+        Some(value)
+    }
+
+    /// The arena as it is now, at the cost of one count a chunk.
+    pub(super) fn view(&self) -> Slots<T> {
+        self.slots.clone()
+    }
+
+    fn slot_mut(&mut self, id: u32) -> &mut Option<T> {
+        let chunk = &mut self.slots.chunks[id as usize / CHUNK_SLOTS];
+        &mut Arc::make_mut(chunk).0[id as usize % CHUNK_SLOTS]
+    }
+}

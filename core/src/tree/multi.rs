@@ -1,0 +1,82 @@
+use super::node::{Content, Node, NodeId};
+use super::store::Tally;
+use super::{Change, Effect, Tree};
+use crate::model::limits::{MULTI_BYTES_MAX, MULTI_OPS_MAX};
+use crate::model::{Code, Op, OpResult, Refusal};
+
+/// How one operation of a transaction is undone. Done strictly backwards, so that each finds
+/// the tree as its operation had left it, numbers of slots included.
+pub(super) enum Undo {
+    Created { id: NodeId, parent: Tally },
+    Deleted { id: NodeId, node: Node, parent: Tally },
+    Set { id: NodeId, content: Content, mzxid: i64, mtime_ms: i64, version: i32 },
+}
+
+impl Tree {
+    /// Does all operations at one zxid, each upon what those before it left, or none.
+    ///
+    /// # Errors
+    /// The refusal of the first operation that fails, with its index; without one if the
+    /// transaction as a whole is too large. The tree and `effects` are as before then.
+    pub fn multi(
+        &mut self,
+        change: &Change<'_>,
+        ops: &[Op],
+        effects: &mut Vec<Effect>,
+    ) -> Result<Vec<OpResult>, Refusal> {
+        self.acls.sweep();
+        if ops.len() > MULTI_OPS_MAX {
+            let rule = "a transaction has at most 65536 operations";
+            return Err(Refusal::new(Code::BadArguments, rule));
+        }
+        if ops.iter().map(op_bytes).fold(0, usize::saturating_add) > MULTI_BYTES_MAX {
+            let rule = "a transaction has at most 1048575 bytes of paths, data and ACLs";
+            return Err(Refusal::new(Code::BadArguments, rule));
+        }
+        let effects_before = effects.len();
+        let mut journal = Vec::with_capacity(ops.len());
+        let mut results = Vec::with_capacity(ops.len());
+        for (index, op) in ops.iter().enumerate() {
+            match self.one(change, op, effects, Some(&mut journal)) {
+                Ok(result) => results.push(result),
+                Err(refusal) => {
+                    effects.truncate(effects_before);
+                    self.undo(journal);
+                    return Err(Refusal { index: Some(index as u32), ..refusal });
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    fn undo(&mut self, journal: Vec<Undo>) {
+        for undo in journal.into_iter().rev() {
+            match undo {
+                Undo::Created { id, parent } => {
+                    self.detach(id, parent);
+                }
+                Undo::Deleted { id, node, parent } => {
+                    let again = self.attach(node, parent);
+                    debug_assert_eq!(again, id, "the last emptied slot is filled first");
+                }
+                Undo::Set { id, content, mzxid, mtime_ms, version } => self.change(id, |node| {
+                    node.set_content(content);
+                    (node.mzxid, node.mtime_ms, node.version) = (mzxid, mtime_ms, version);
+                }),
+            }
+        }
+    }
+}
+
+/// Bytes of path, data and ACL.
+fn op_bytes(op: &Op) -> usize {
+    match op {
+        Op::Create(create) => {
+            let line = |line: &crate::model::Acl| 4 + line.who.scheme.len() + line.who.id.len();
+            let acl: usize = create.acl.iter().map(line).sum();
+            create.path.len() + create.data.as_ref().map_or(0, |data| data.len()) + acl
+        }
+        Op::SetData { path, data, .. } => path.len() + data.as_ref().map_or(0, |data| data.len()),
+        Op::Delete { path, .. } | Op::Check { path, .. } => path.len(),
+    }
+}

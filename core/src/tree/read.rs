@@ -1,0 +1,150 @@
+use std::iter::successors;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::node::{NIL, Node, NodeId};
+use super::store::successor;
+use super::write::NO_NODE;
+use super::{AclId, Tree};
+use crate::model::{Acl, Code, Identity, Perms, ReadOp, ReadOpResult, Refusal, SessionId, Stat};
+
+impl Tree {
+    /// The Stat of a znode. It needs READ.
+    ///
+    /// # Errors
+    /// `NoNode`, `NoAuth`.
+    pub fn exists(&self, identities: &[Identity], path: &str) -> Result<Stat, Refusal> {
+        Ok(self.readable(identities, path)?.1.stat())
+    }
+
+    /// Data and Stat of a znode. It needs READ.
+    ///
+    /// # Errors
+    /// `NoNode`, `NoAuth`.
+    pub fn get_data(
+        &self,
+        identities: &[Identity],
+        path: &str,
+    ) -> Result<(Option<Bytes>, Stat), Refusal> {
+        let (_, node) = self.readable(identities, path)?;
+        Ok((node.data_for_reply(), node.stat()))
+    }
+
+    /// ACL and Stat of a znode. It needs READ or ADMIN; without ADMIN the hashes of digest ids
+    /// read `x`.
+    ///
+    /// # Errors
+    /// `NoNode`, `NoAuth`.
+    pub fn get_acl(
+        &self,
+        identities: &[Identity],
+        path: &str,
+    ) -> Result<(Vec<Acl>, Stat), Refusal> {
+        let id = self.lookup(path).ok_or(NO_NODE)?;
+        let rule = "reading the ACL needs READ or ADMIN";
+        self.require(id, identities, Perms::READ | Perms::ADMIN, rule)?;
+        let node = self.node(id);
+        let mut acl = self.acls.list(node.acl).to_vec();
+        if !self.acls.permits(node.acl, identities, Perms::ADMIN) {
+            for line in acl.iter_mut().filter(|line| line.who.scheme == "digest") {
+                let user_bytes = line.who.id.find(':').unwrap_or(line.who.id.len());
+                line.who.id.truncate(user_bytes);
+                line.who.id.push_str(":x");
+            }
+        }
+        Ok((acl, node.stat()))
+    }
+
+    /// Names of a znode's children, in no particular order, and its Stat. It needs READ.
+    ///
+    /// # Errors
+    /// `NoNode`, `NoAuth`.
+    pub fn children(
+        &self,
+        identities: &[Identity],
+        path: &str,
+    ) -> Result<(Vec<String>, Stat), Refusal> {
+        let (_, node) = self.readable(identities, path)?;
+        let mut names = Vec::with_capacity(node.children as usize);
+        let mut child = node.first_child;
+        while child != NIL {
+            let node = self.node(child);
+            names.push(String::from_utf8_lossy(node.name()).into_owned());
+            child = node.next;
+        }
+        Ok((names, node.stat()))
+    }
+
+    /// Several reads of one moment; an error of one does not stop the others.
+    pub fn multi_read(
+        &self,
+        identities: &[Identity],
+        ops: &[ReadOp],
+    ) -> Vec<Result<ReadOpResult, Code>> {
+        let one = |op: &ReadOp| match op {
+            ReadOp::GetData { path } => self
+                .get_data(identities, path)
+                .map(|(data, stat)| ReadOpResult::Data { data, stat }),
+            ReadOp::Children { path } => {
+                self.children(identities, path).map(|(names, _)| ReadOpResult::Children(names))
+            }
+        };
+        ops.iter().map(|op| one(op).map_err(|refusal| refusal.code)).collect()
+    }
+
+    /// Paths of a session's ephemeral znodes, sorted. The prefix is of the text, not of parts;
+    /// `None`, empty and `/` mean all.
+    pub fn ephemerals(&self, session: SessionId, prefix: Option<&str>) -> Vec<Arc<str>> {
+        let prefix = prefix.filter(|prefix| *prefix != "/").unwrap_or_default();
+        let paths = self.lifetimes.of_session(session).map(|id| self.path(id));
+        let mut paths: Vec<Arc<str>> =
+            paths.filter(|path| path.starts_with(prefix)).map(Arc::from).collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    /// How many znodes lie below one, at any depth. It needs READ there, and takes a time that
+    /// grows with the answer (but for the root).
+    ///
+    /// # Errors
+    /// `NoNode`, `NoAuth`.
+    pub fn descendant_count(&self, identities: &[Identity], path: &str) -> Result<u32, Refusal> {
+        let (top, _) = self.readable(identities, path)?;
+        let count = if top == self.root {
+            self.len()
+        } else {
+            let next = |id: &NodeId| successor(self.nodes.slots(), top, *id).map(|(id, _)| id);
+            successors(Some(top), next).count()
+        };
+        Ok((count - 1) as u32)
+    }
+
+    /// Containers and TTL znodes that [`Tree::reap`] accepts at `now_ms`, the longest due first,
+    /// at most `max`. Only those are looked at.
+    pub fn reapable(&self, now_ms: i64, max: usize) -> Vec<Arc<str>> {
+        self.lifetimes.due(now_ms).take(max).map(|id| self.path(id).into()).collect()
+    }
+
+    /// The Stat of a znode, whoever asks: for watches that come back.
+    pub fn stat(&self, path: &str) -> Option<Stat> {
+        Some(self.node(self.lookup(path)?).stat())
+    }
+
+    /// The ACL of a znode, for [`Tree::permits`].
+    pub fn acl_of(&self, path: &str) -> Option<AclId> {
+        Some(AclId(self.node(self.lookup(path)?).acl))
+    }
+
+    /// Whether that ACL permits one of `perms` to somebody with these identities. False for the
+    /// number of an ACL that is no longer in the tree.
+    pub fn permits(&self, acl: AclId, identities: &[Identity], perms: Perms) -> bool {
+        self.acls.permits(acl.0, identities, perms)
+    }
+
+    fn readable(&self, identities: &[Identity], path: &str) -> Result<(NodeId, &Node), Refusal> {
+        let id = self.lookup(path).ok_or(NO_NODE)?;
+        self.require(id, identities, Perms::READ, "a read needs READ")?;
+        Ok((id, self.node(id)))
+    }
+}

@@ -1,0 +1,116 @@
+use super::*;
+use crate::model::{ReadOp, ReadOpResult};
+
+fn data(hand: &Hand, path: &str) -> Option<Bytes> {
+    hand.tree.get_data(&[], path).expect("readable").0
+}
+
+#[test]
+fn null_and_empty_data_are_told_apart() {
+    let mut hand = Hand::new();
+    hand.create_with_acl("/null", Acl::open()).expect("created");
+    hand.create("/empty");
+    hand.set("/empty", "");
+    assert_eq!((data(&hand, "/null"), data(&hand, "/empty")), (None, Some(Bytes::new())));
+    let digest = hand.tree.digest();
+    let to_null = Op::SetData { path: "/empty".into(), data: None, version: -1 };
+    hand.op(&to_null).expect("set");
+    assert_eq!(data(&hand, "/empty"), None);
+    assert_ne!(hand.tree.digest(), digest);
+    hand.set("/null", "x");
+    assert_eq!(data(&hand, "/null"), Some(Bytes::from("x")));
+    assert_sound(&hand.tree);
+}
+
+#[test]
+fn data_that_was_read_does_not_change_afterwards() {
+    let mut hand = Hand::with(&["/a"]);
+    for bytes in [10, 5_000] {
+        let (old, new) = ("o".repeat(bytes), "n".repeat(bytes));
+        hand.set("/a", &old);
+        let read = data(&hand, "/a");
+        hand.set("/a", &new);
+        assert_eq!(read, Some(Bytes::from(old)));
+        assert_eq!(data(&hand, "/a"), Some(Bytes::from(new)));
+        assert_sound(&hand.tree);
+    }
+}
+
+#[test]
+fn children_are_named_without_their_path() {
+    let mut hand = Hand::with(&["/p", "/p/b", "/p/ä", "/p/a", "/p/a/below"]);
+    hand.delete("/p/b");
+    let (mut names, stat) = hand.tree.children(&[], "/p").expect("readable");
+    names.sort_unstable();
+    assert_eq!((names, stat), (vec!["a".to_owned(), "ä".to_owned()], hand.stat("/p")));
+    assert_eq!(hand.tree.children(&[], "/p/ä").expect("readable").0, [""; 0]);
+}
+
+#[test]
+fn siblings_can_go_in_any_order() {
+    for order in ["abc", "acb", "bac", "bca", "cab", "cba"] {
+        let mut hand = Hand::with(&["/p", "/p/a", "/p/b", "/p/c"]);
+        let mut left = vec!["a", "b", "c"];
+        for name in order.chars().map(String::from) {
+            hand.delete(&format!("/p/{name}"));
+            left.retain(|other| **other != name);
+            let (mut names, _) = hand.tree.children(&[], "/p").expect("readable");
+            names.sort_unstable();
+            assert_eq!(names, left, "{order}");
+            assert_sound(&hand.tree);
+        }
+    }
+}
+
+#[test]
+fn descendants_are_counted_at_any_depth() {
+    let hand = Hand::with(&["/a", "/a/b", "/a/b/c", "/a/b/d", "/a/e", "/f"]);
+    let count = |path| hand.tree.descendant_count(&[], path).expect("readable");
+    assert_eq!([count("/a"), count("/a/b"), count("/a/b/c"), count("/f")], [4, 2, 0, 0]);
+    assert_eq!(count("/"), 6 + 3);
+    assert_eq!(count("/zookeeper"), 2);
+}
+
+#[test]
+fn one_failed_read_does_not_stop_the_others() {
+    let mut hand = Hand::with(&["/a", "/a/b", "/closed"]);
+    hand.set_acl("/closed", &[Acl::new(Perms::WRITE, "world", "anyone")]).expect("permitted");
+    let get = |path: &str| ReadOp::GetData { path: path.into() };
+    let list = |path: &str| ReadOp::Children { path: path.into() };
+    let answers = hand.tree.multi_read(&[], &[get("/no"), get("/closed"), list("/a"), get("/a")]);
+    let stat = hand.stat("/a");
+    assert_eq!(
+        answers,
+        [
+            Err(Code::NoNode),
+            Err(Code::NoAuth),
+            Ok(ReadOpResult::Children(vec!["b".to_owned()])),
+            Ok(ReadOpResult::Data { data: Some(Bytes::from("d")), stat }),
+        ]
+    );
+}
+
+/// A recursion would run out of its stack; a test has 2 MiB.
+#[test]
+fn the_deepest_tree_is_read_viewed_and_undone() {
+    let mut hand = Hand::new();
+    let depth = (crate::model::limits::PATH_BYTES_MAX - 1) / 2;
+    let path = "/a".repeat(depth);
+    let mut parent = hand.tree.root;
+    for _ in 0..depth {
+        // Straight to the znode above: through paths this would take the depth squared.
+        let content = Content::new(b"a", None, 0);
+        let acl = hand.tree.node(parent).acl;
+        let node = Node::new(parent, "a", content, acl, Life::Persistent, Zxid::ZERO, 0);
+        parent = hand.tree.attach(node, store::Tally { creates: 1, pzxid: 0 });
+    }
+    assert_eq!(hand.tree.descendant_count(&[], "/a"), Ok(depth as u32 - 1));
+    let (mut deepest, mut seen) = (0, 0);
+    hand.tree.view().visit(|path, _| {
+        deepest = deepest.max(path.len());
+        seen += 1;
+    });
+    assert_eq!((deepest, seen), (path.len(), depth + 4));
+    assert_eq!(code(hand.multi(&[delete(&path), check("/no", 0)])), Code::NoNode);
+    assert!(hand.tree.stat(&path).is_some());
+}
