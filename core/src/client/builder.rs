@@ -1,0 +1,186 @@
+//! Connect strings and options.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch as latest};
+use tokio::time::Instant;
+
+use super::driver::{Backoff, Driver};
+use super::embedded::Embedded;
+use super::ground::{ConnectError, Ground, Hello, proved_until};
+use super::inbox::{Inbox, SessionStatus};
+use super::session::SessionCore;
+use super::{Auths, Client, SessionState, Shared, announce};
+use crate::model::{Error, Path, Zxid};
+use crate::seams::{Entropy, OsEntropy};
+
+/// The session timeout that is asked for by default.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to try to connect by default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Options of a [`Client`]. Made by [`Client::builder`].
+#[must_use = "a client is made by connect"]
+pub struct ClientBuilder {
+    servers: String,
+    session_timeout: Duration,
+    connect_timeout: Duration,
+    auths: Vec<(String, Bytes)>,
+    ground: Option<Arc<dyn Ground>>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl ClientBuilder {
+    pub(super) fn new() -> ClientBuilder {
+        ClientBuilder {
+            servers: "embedded:".to_owned(),
+            session_timeout: SESSION_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+            auths: Vec::new(),
+            ground: None,
+            entropy: Arc::new(OsEntropy),
+        }
+    }
+
+    /// Where to connect to; see [`Client::connect`].
+    pub fn servers(self, servers: impl Into<String>) -> ClientBuilder {
+        ClientBuilder { servers: servers.into(), ..self }
+    }
+
+    /// The session timeout to ask for (default 10 s): how long the coordinator keeps locks and
+    /// other ephemerals of a client that it does not hear of. The coordinator may grant another.
+    pub fn session_timeout(self, timeout: Duration) -> ClientBuilder {
+        ClientBuilder { session_timeout: timeout, ..self }
+    }
+
+    /// How long `connect`, and a request that needs a new session, may take (default 30 s).
+    pub fn connect_timeout(self, timeout: Duration) -> ClientBuilder {
+        ClientBuilder { connect_timeout: timeout, ..self }
+    }
+
+    /// Proves a user and a password by the `digest` scheme, on every connection.
+    pub fn auth_digest(mut self, user: &str, password: &str) -> ClientBuilder {
+        let credentials = Bytes::from(format!("{user}:{password}"));
+        self.auths.push(("digest".to_owned(), credentials));
+        self
+    }
+
+    /// Stands on that ground, whatever `servers` says, and takes its random bytes from there.
+    #[cfg(feature = "testing")]
+    pub(crate) fn on(self, ground: Arc<dyn Ground>, entropy: Arc<dyn Entropy>) -> ClientBuilder {
+        ClientBuilder { ground: Some(ground), entropy, ..self }
+    }
+
+    /// Connects and opens a session. Cancelling it leaves at most a session that nobody uses,
+    /// which expires.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a connect string that names no ground, or a session timeout of 0;
+    /// [`Error::Connect`] when nobody could be reached within the connect timeout;
+    /// [`Error::Refused`] with `AuthFailed` when an identity was not accepted.
+    pub async fn connect(self) -> Result<Client, Error> {
+        if self.session_timeout.is_zero() {
+            let rule = "a session timeout is above 0";
+            return Err(Error::invalid("session timeout", "0", rule));
+        }
+        let ground = match &self.ground {
+            Some(ground) => Arc::clone(ground),
+            None => ground_of(&self.servers)?,
+        };
+        let entropy = self.entropy;
+        let first = open(&*ground, &*entropy, self.session_timeout);
+        let core = match tokio::time::timeout(self.connect_timeout, first) {
+            // An inline ground answers at once and needs no timer, so no runtime either.
+            _ if ground.is_inline() => open(&*ground, &*entropy, self.session_timeout).await,
+            first => first.await.map_err(|_| Error::Connect {
+                server: self.servers.clone(),
+                reason: format!("nobody answered within {:?}", self.connect_timeout),
+            })?,
+        };
+        let state = SessionState { session: core.id, status: SessionStatus::Connected };
+        let states = Arc::new(latest::Sender::new(state));
+        announce(&states, core.id, SessionStatus::Connected);
+        let auths = Arc::new(Auths::default());
+        let shared = Arc::new(Shared {
+            #[cfg(feature = "testing")]
+            ground: Arc::clone(&ground),
+            entropy: Arc::clone(&entropy),
+            current: ArcSwap::new(Arc::clone(&core)),
+            states: Arc::clone(&states),
+            connect_timeout: self.connect_timeout,
+            auths: Arc::clone(&auths),
+            driver: Mutex::default(),
+        });
+        if !ground.is_inline() {
+            let (stop, stopped) = oneshot::channel();
+            let driver = Driver {
+                shared: Arc::downgrade(&shared),
+                ground,
+                entropy,
+                states,
+                auths,
+                session_timeout: self.session_timeout,
+                stopped,
+            };
+            shared.keep_driver(stop);
+            tokio::spawn(driver.run(core));
+        }
+        let client = Client { shared, namespace: None, pinned: None };
+        for (scheme, credentials) in self.auths {
+            client.add_auth(&scheme, credentials).await?;
+        }
+        Ok(client)
+    }
+}
+
+/// Tries until a session is open.
+pub(super) async fn open(
+    ground: &dyn Ground,
+    entropy: &dyn Entropy,
+    timeout: Duration,
+) -> Arc<SessionCore> {
+    let mut backoff = Backoff::new();
+    loop {
+        let inbox = Arc::new(Inbox::new());
+        let sent = Instant::now();
+        let hello = Hello { resume: None, last_zxid: Zxid::ZERO, timeout };
+        match ground.connect(hello, Arc::clone(&inbox)).await {
+            Ok(welcome) => {
+                if !ground.is_inline() {
+                    inbox.prove_until(proved_until(sent, welcome.timeout));
+                }
+                let (id, password) = (welcome.session, welcome.password);
+                let kind = (ground.is_inline(), ground.deadline_is_proof());
+                let core = SessionCore::new(id, password, welcome.timeout, inbox, kind);
+                core.set_link(Some(welcome.link));
+                core.inbox.set_status(SessionStatus::Connected);
+                return Arc::new(core);
+            }
+            Err(ConnectError::Unreachable(reason)) => {
+                tracing::debug!(reason, "cannot connect");
+                backoff.wait(entropy).await;
+            }
+            // There was no session to re-attach; a ground that says so is asked again.
+            Err(ConnectError::SessionOver) => backoff.wait(entropy).await,
+        }
+    }
+}
+
+fn ground_of(servers: &str) -> Result<Arc<dyn Ground>, Error> {
+    let Some(name) = servers.strip_prefix("embedded:") else {
+        let rule = "a connect string is embedded: or embedded:NAME";
+        return Err(Error::invalid("connect string", servers, rule));
+    };
+    if name.is_empty() {
+        return Ok(Arc::new(Embedded::private()));
+    }
+    if Path::new(format!("/{name}")).is_err() || name.contains('/') {
+        let rule = "the name of an embedded coordinator is one part of a path";
+        return Err(Error::invalid("connect string", servers, rule));
+    }
+    Ok(Arc::new(Embedded::shared(name)))
+}

@@ -1,0 +1,228 @@
+//! The one task of a client whose connection can break: it keeps the session alive, re-attaches
+//! it, runs its reaper, notes its deadline, and opens the next session after it.
+
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use tokio::sync::{oneshot, watch as latest};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::ground::{ConnectError, Ground, Hello, proved_until};
+use super::inbox::SessionStatus;
+use super::session::SessionCore;
+use super::{Auths, SessionState, Shared, announce, builder};
+use crate::model::limits::{CLOSE_WAIT_MS, RECONNECT_WAIT_MS_MAX, RECONNECT_WAIT_MS_MIN};
+use crate::model::{Request, SessionEnd, WatchRequest, Write};
+use crate::seams::Entropy;
+
+/// Pings go out this many times in a session timeout.
+const PINGS_PER_TIMEOUT: u32 = 3;
+
+/// Pauses between attempts to connect: doubling, within bounds, and jittered so that clients
+/// which lost the same server do not come back together.
+pub(super) struct Backoff {
+    wait_ms: u64,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Backoff {
+        Backoff { wait_ms: RECONNECT_WAIT_MS_MIN }
+    }
+
+    pub(super) async fn wait(&mut self, entropy: &dyn Entropy) {
+        let mut random = [0; 8];
+        entropy.fill(&mut random);
+        // Between half of the pause and all of it.
+        let half = self.wait_ms / 2;
+        let jittered = half + u64::from_le_bytes(random) % (self.wait_ms - half + 1);
+        self.wait_ms = (self.wait_ms * 2).min(RECONNECT_WAIT_MS_MAX);
+        sleep(Duration::from_millis(jittered)).await;
+    }
+}
+
+pub(super) struct Driver {
+    /// Weak: the driver must not keep the client alive.
+    pub(super) shared: Weak<Shared>,
+    pub(super) ground: Arc<dyn Ground>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) states: Arc<latest::Sender<SessionState>>,
+    pub(super) auths: Arc<Auths>,
+    pub(super) session_timeout: Duration,
+    /// Resolves when the client is closed or its last handle is dropped.
+    pub(super) stopped: oneshot::Receiver<()>,
+}
+
+impl Driver {
+    /// Runs until the client is closed or its last handle is dropped.
+    pub(super) async fn run(mut self, first: Arc<SessionCore>) {
+        let mut core = first;
+        loop {
+            match self.live(&core).await {
+                None | Some(SessionEnd::Closed) => return,
+                Some(end) => announce(&self.states, core.id, SessionStatus::Over(end)),
+            }
+            let next = builder::open(&*self.ground, &*self.entropy, self.session_timeout);
+            core = tokio::select! {
+                biased;
+                _ = &mut self.stopped => return,
+                core = next => core,
+            };
+            self.authenticate(&core).await;
+            let Some(shared) = self.shared.upgrade() else {
+                self.close(&core).await;
+                return;
+            };
+            shared.current.store(Arc::clone(&core));
+            announce(&self.states, core.id, SessionStatus::Connected);
+        }
+    }
+
+    /// Lives through one session; says how it ended, or `None` when the client is gone.
+    async fn live(&mut self, core: &Arc<SessionCore>) -> Option<SessionEnd> {
+        let mut status = core.inbox.subscribe_status();
+        let mut cleanups = FuturesUnordered::new();
+        let mut reattaching: Option<BoxFuture<'static, bool>> = None;
+        let ping_every = core.timeout / PINGS_PER_TIMEOUT;
+        let mut next_ping = Instant::now() + ping_every;
+        loop {
+            match *status.borrow_and_update() {
+                SessionStatus::Over(end) => return Some(end),
+                SessionStatus::Disconnected if reattaching.is_none() => {
+                    announce(&self.states, core.id, SessionStatus::Disconnected);
+                    reattaching = Some(self.reattach(Arc::clone(core)).boxed());
+                }
+                _ => {}
+            }
+            cleanups.extend(core.take_cleanups());
+            let deadline = core.inbox.valid_until().unwrap_or_else(|| next_ping + core.timeout);
+            tokio::select! {
+                biased;
+                _ = &mut self.stopped => {
+                    self.close(core).await;
+                    return None;
+                }
+                _ = status.changed() => {}
+                () = core.cleanup_added.notified() => {}
+                Some(()) = cleanups.next(), if !cleanups.is_empty() => {}
+                alive = poll_some(&mut reattaching) => {
+                    reattaching = None;
+                    let status = match alive {
+                        true => SessionStatus::Connected,
+                        false => SessionStatus::Over(SessionEnd::Expired),
+                    };
+                    if core.inbox.set_status(status) && alive {
+                        announce(&self.states, core.id, status);
+                    }
+                    next_ping = Instant::now() + ping_every;
+                }
+                () = sleep_until(deadline) => {
+                    // A reply may have moved it since it was looked at.
+                    if core.inbox.valid_until().is_some_and(|until| until <= Instant::now()) {
+                        warn!(session = %core.id, "out of reach until its deadline");
+                        core.inbox.set_status(SessionStatus::Over(SessionEnd::DeadlinePassed));
+                        core.set_link(None);
+                    }
+                }
+                () = sleep_until(next_ping) => {
+                    next_ping = Instant::now() + ping_every;
+                    // The link notes when the answer comes; nobody waits for it.
+                    drop(core.send(Request::Ping, None));
+                }
+            }
+        }
+    }
+
+    /// Tries to attach the session to a new connection: `true` when it is, with its watches
+    /// left again; `false` when the coordinator says that it is over.
+    fn reattach(&self, core: Arc<SessionCore>) -> impl Future<Output = bool> + Send + 'static {
+        let ground = Arc::clone(&self.ground);
+        let entropy = Arc::clone(&self.entropy);
+        let auths = Arc::clone(&self.auths);
+        async move {
+            let mut backoff = Backoff::new();
+            loop {
+                let sent = Instant::now();
+                let hello = Hello {
+                    resume: Some((core.id, core.password)),
+                    last_zxid: core.inbox.last_zxid(),
+                    timeout: core.timeout,
+                };
+                match ground.connect(hello, Arc::clone(&core.inbox)).await {
+                    // Another session than the one asked for: that one is gone.
+                    Ok(welcome) if welcome.session != core.id => return false,
+                    Ok(welcome) => {
+                        core.inbox.prove_until(proved_until(sent, welcome.timeout));
+                        core.set_link(Some(welcome.link));
+                        if renew(&core, &auths).await {
+                            return true;
+                        }
+                    }
+                    Err(ConnectError::SessionOver) => return false,
+                    Err(ConnectError::Unreachable(reason)) => debug!(reason, "cannot connect"),
+                }
+                backoff.wait(&*entropy).await;
+            }
+        }
+    }
+
+    async fn authenticate(&self, core: &SessionCore) {
+        authenticate(core, &self.auths).await;
+    }
+
+    /// Ends the session on behalf of a client that nobody holds any more.
+    async fn close(&self, core: &SessionCore) {
+        if core.inbox.status() == SessionStatus::Connected
+            && let Some(reply) = core.send(Request::Write(Write::CloseSession), None)
+        {
+            // If it does not come, the session expires by itself.
+            let _ = timeout(Duration::from_millis(CLOSE_WAIT_MS), reply).await;
+        }
+        if core.inbox.set_status(SessionStatus::Over(SessionEnd::Closed)) {
+            announce(&self.states, core.id, SessionStatus::Over(SessionEnd::Closed));
+        }
+        core.set_link(None);
+    }
+}
+
+/// What a new connection must know before anything else goes over it: who this is, and what it
+/// watches. Whether the connection held until then.
+async fn renew(core: &SessionCore, auths: &Auths) -> bool {
+    authenticate(core, auths).await;
+    let mut wakers = Vec::new();
+    let rearm = core.inbox.rearm(&mut wakers);
+    wakers.into_iter().for_each(std::task::Waker::wake);
+    match core.send(Request::Watch(WatchRequest::Rearm(rearm)), None) {
+        Some(reply) => match reply.await {
+            Ok(Ok(_)) => true,
+            Ok(Err(super::ground::Failure::Refused(refusal, _))) => {
+                warn!(session = %core.id, code = %refusal.code, "watches were not left again");
+                true
+            }
+            Ok(Err(super::ground::Failure::Disconnected { .. })) | Err(_) => false,
+        },
+        None => false,
+    }
+}
+
+async fn authenticate(core: &SessionCore, auths: &Auths) {
+    let auths = auths.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for (scheme, credentials) in auths {
+        let reply = core.send(Request::Auth { scheme, credentials }, None);
+        if let Some(reply) = reply
+            && let Ok(Err(super::ground::Failure::Refused(refusal, _))) = reply.await
+        {
+            warn!(session = %core.id, code = %refusal.code, "an identity was not accepted again");
+        }
+    }
+}
+
+async fn poll_some<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,98 @@
+//! The seam between a client and the ground it stands on: one ordered stream, requests down,
+//! replies and events up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::inbox::{Arm, Inbox};
+use crate::model::{Password, Refusal, Request, Response, SessionId, Zxid};
+
+/// The part of a session's timeout that is kept back, for clocks that run unevenly and for what
+/// lies between a deadline and whoever acts on it: one twentieth.
+const MARGIN_DIVISOR: u32 = 20;
+
+/// Until when a session lives at least, when the coordinator has answered what was sent at
+/// `sent`.
+pub(crate) fn proved_until(sent: Instant, timeout: Duration) -> Instant {
+    sent + (timeout - timeout / MARGIN_DIVISOR)
+}
+
+/// What a client says when it connects.
+pub(crate) struct Hello {
+    /// The session to re-attach; `None` asks for a new one.
+    pub(crate) resume: Option<(SessionId, Password)>,
+    /// The highest zxid the client has seen: a member that is behind it must refuse.
+    pub(crate) last_zxid: Zxid,
+    /// The session timeout that the client wishes for.
+    pub(crate) timeout: Duration,
+}
+
+/// What a coordinator answers to [`Hello`].
+pub(crate) struct Welcome {
+    pub(crate) session: SessionId,
+    pub(crate) password: Password,
+    /// The session timeout that was granted.
+    pub(crate) timeout: Duration,
+    pub(crate) link: Box<dyn Link>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// Nobody answered; trying again may help.
+    Unreachable(String),
+    /// The session to re-attach is over.
+    SessionOver,
+}
+
+/// Where a reply goes: to the future that waits for it.
+pub(crate) type ReplyTo = oneshot::Sender<Reply>;
+
+/// What became of a request, and the coordinator's last zxid when it answered.
+pub(crate) type Reply = Result<(Response, Zxid), Failure>;
+
+/// Why a request was not done, or may not have been.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The coordinator refused it; its last zxid then.
+    Refused(Refusal, Zxid),
+    /// The connection went away.
+    Disconnected {
+        /// Whether the request may have been done.
+        maybe_applied: bool,
+    },
+}
+
+/// A request on its way down.
+pub(crate) struct Call {
+    pub(crate) request: Request,
+    pub(crate) reply_to: ReplyTo,
+    /// The watch handle that begins to receive events with the reply.
+    pub(crate) arm: Option<Arm>,
+}
+
+/// A kind of coordinator to connect to.
+#[async_trait]
+pub(crate) trait Ground: Send + Sync + 'static {
+    /// Opens or re-attaches a session. Replies and events of the connection go to `inbox`.
+    /// Cancelling it leaves at most a session that nobody uses, which expires.
+    async fn connect(&self, hello: Hello, inbox: Arc<Inbox>) -> Result<Welcome, ConnectError>;
+
+    /// Whether a request is answered before [`Link::send`] returns, and a connection never
+    /// breaks: then a client needs no task of its own.
+    fn is_inline(&self) -> bool;
+
+    /// Whether a session's deadline rests on proof (see `Session::deadline_is_proof`).
+    fn deadline_is_proof(&self) -> bool;
+}
+
+/// A connection: the ordered way down.
+pub(crate) trait Link: Send + Sync {
+    /// Hands over a request. Never waits; what was sent earlier is answered earlier. Every call
+    /// is answered through [`Inbox::reply`], at the latest when the connection breaks.
+    fn send(&self, call: Call);
+}

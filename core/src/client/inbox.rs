@@ -1,0 +1,314 @@
+//! What comes up from a connection: replies, events, and word of the session.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use hashbrown::HashMap;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::ground::{Failure, Reply, ReplyTo};
+use super::queue::Queue;
+use crate::model::limits::WATCHES_PER_SESSION_MAX;
+use crate::model::{Code, Error, Event, EventKind, Rearm, SessionEnd, Zxid};
+
+/// How a session stands, as its client knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionStatus {
+    /// It is attached to a connection.
+    Connected,
+    /// The connection is broken; the session may live on, and the client tries to re-attach it.
+    Disconnected,
+    /// It is over. Nothing comes after this.
+    Over(SessionEnd),
+}
+
+/// What a local watch handle waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Interest {
+    /// One-shot: created, deleted, data changed; left by a read of a znode that exists.
+    Data,
+    /// The same, left by `exists` on a znode that did not.
+    Exist,
+    /// One-shot: children changed, deleted.
+    Child,
+    /// All events of one znode.
+    Persistent,
+    /// Events of a znode and of all below it, children changed excepted.
+    Recursive,
+}
+
+impl Interest {
+    fn is_one_shot(self) -> bool {
+        matches!(self, Interest::Data | Interest::Exist | Interest::Child)
+    }
+
+    fn matches(self, kind: EventKind) -> bool {
+        match self {
+            Interest::Data | Interest::Exist => kind != EventKind::ChildrenChanged,
+            Interest::Child => matches!(kind, EventKind::ChildrenChanged | EventKind::Deleted),
+            Interest::Persistent => true,
+            Interest::Recursive => kind != EventKind::ChildrenChanged,
+        }
+    }
+
+    /// Whether both are one watch to the coordinator.
+    fn shares_watch_with(self, other: Interest) -> bool {
+        let is_data = |interest| matches!(interest, Interest::Data | Interest::Exist);
+        self == other || (is_data(self) && is_data(other))
+    }
+}
+
+/// The number of a watch handle within its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HandleId(u64);
+
+/// Tells the inbox which handle a reply arms.
+pub(crate) struct Arm {
+    pub(crate) path: Arc<str>,
+    pub(crate) handle: HandleId,
+    /// `exists`: the watch is left even when there is no such znode.
+    pub(crate) even_if_missing: bool,
+}
+
+struct Handle {
+    id: HandleId,
+    interest: Interest,
+    /// Events reach a handle from the reply on that left its watch. It is entered when the
+    /// request is sent, so that the removal of another one on the same path does not take the
+    /// watch away that is just being left.
+    armed: bool,
+    queue: Arc<Queue>,
+}
+
+#[derive(Default)]
+struct Handles {
+    by_path: HashMap<Arc<str>, Vec<Handle>, foldhash::fast::RandomState>,
+    next: u64,
+    count: usize,
+    recursive: usize,
+}
+
+/// Where a connection delivers. It lives as long as the session, over all its connections.
+pub(crate) struct Inbox {
+    handles: Mutex<Handles>,
+    status: watch::Sender<SessionStatus>,
+    last_zxid: AtomicI64,
+    /// Until when the session is proved to live; `None` on a ground where it cannot expire.
+    valid_until: Mutex<Option<Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing below panics half way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Inbox {
+        Inbox {
+            handles: Mutex::default(),
+            status: watch::Sender::new(SessionStatus::Disconnected),
+            last_zxid: AtomicI64::new(0),
+            valid_until: Mutex::default(),
+        }
+    }
+
+    /// Delivers the reply to a call. A watch that the call left is armed first, so that no event
+    /// after the reply is missed.
+    pub(crate) fn reply(&self, reply_to: ReplyTo, arm: Option<Arm>, reply: Reply) {
+        if let Some(arm) = arm {
+            match &reply {
+                Ok(_) => self.arm(&arm, false),
+                Err(Failure::Refused(refusal, _))
+                    if arm.even_if_missing && refusal.code == Code::NoNode =>
+                {
+                    self.arm(&arm, true);
+                }
+                Err(_) => {}
+            }
+        }
+        match &reply {
+            Ok((_, zxid)) | Err(Failure::Refused(_, zxid)) => self.saw(*zxid),
+            Err(Failure::Disconnected { .. }) => {}
+        }
+        // Nobody may be waiting any more: a request whose future was dropped.
+        let _ = reply_to.send(reply);
+    }
+
+    fn saw(&self, zxid: Zxid) {
+        self.last_zxid.fetch_max(zxid.as_i64(), Ordering::AcqRel);
+    }
+
+    /// The highest zxid that this session has seen.
+    pub(crate) fn last_zxid(&self) -> Zxid {
+        Zxid::from_i64(self.last_zxid.load(Ordering::Acquire))
+    }
+
+    /// Puts an event into every handle that it concerns. The wakers are given back, to be woken
+    /// when no lock is held.
+    pub(crate) fn event(&self, event: &Event, wakers: &mut Vec<Waker>) {
+        if let Some(zxid) = event.zxid {
+            self.saw(zxid);
+        }
+        let mut handles = lock(&self.handles);
+        handles.deliver(&event.path, event, true, wakers);
+        if handles.recursive > 0 {
+            let mut above = &*event.path;
+            while let Some(slash) = above.rfind('/') {
+                let parent = if slash == 0 { "/" } else { &above[..slash] };
+                if parent != above {
+                    handles.deliver(parent, event, false, wakers);
+                }
+                above = &above[..slash];
+            }
+        }
+    }
+
+    /// Enters a handle; it gets events once it is armed.
+    pub(crate) fn subscribe(
+        &self,
+        path: &Arc<str>,
+        interest: Interest,
+        queue: &Arc<Queue>,
+    ) -> Result<HandleId, Error> {
+        let mut handles = lock(&self.handles);
+        if handles.count >= WATCHES_PER_SESSION_MAX {
+            return Err(Error::TooMany { what: "watches", max: WATCHES_PER_SESSION_MAX });
+        }
+        let id = HandleId(handles.next);
+        handles.next += 1;
+        handles.count += 1;
+        handles.recursive += usize::from(interest == Interest::Recursive);
+        let queue = Arc::clone(queue);
+        let handle = Handle { id, interest, armed: false, queue };
+        handles.by_path.entry(Arc::clone(path)).or_default().push(handle);
+        Ok(id)
+    }
+
+    fn arm(&self, arm: &Arm, missing: bool) {
+        let mut handles = lock(&self.handles);
+        let of_path = handles.by_path.get_mut(&arm.path).into_iter().flatten();
+        for handle in of_path.filter(|handle| handle.id == arm.handle) {
+            handle.armed = true;
+            if handle.interest == Interest::Data && missing {
+                handle.interest = Interest::Exist;
+            }
+        }
+    }
+
+    /// Takes a handle out. `Some` if it was there and was the last that needed its watch: the
+    /// interest whose watch can be removed from the coordinator.
+    pub(crate) fn unsubscribe(&self, path: &str, id: HandleId) -> Option<Interest> {
+        let mut handles = lock(&self.handles);
+        let of_path = handles.by_path.get_mut(path)?;
+        let place = of_path.iter().position(|handle| handle.id == id)?;
+        let gone = of_path.swap_remove(place);
+        let last = !of_path.iter().any(|other| gone.interest.shares_watch_with(other.interest));
+        if of_path.is_empty() {
+            handles.by_path.remove(path);
+        }
+        handles.count -= 1;
+        handles.recursive -= usize::from(gone.interest == Interest::Recursive);
+        last.then_some(gone.interest)
+    }
+
+    /// What to leave again on a new connection. Handles that stay have missed what happened in
+    /// between; they are told so.
+    pub(crate) fn rearm(&self, wakers: &mut Vec<Waker>) -> Rearm {
+        let mut rearm = Rearm { since: self.last_zxid(), ..Rearm::default() };
+        let handles = lock(&self.handles);
+        for (path, of_path) in &handles.by_path {
+            let armed = || of_path.iter().filter(|handle| handle.armed);
+            for handle in armed().filter(|handle| !handle.interest.is_one_shot()) {
+                wakers.extend(handle.queue.lag());
+            }
+            for (interest, list) in [
+                (Interest::Data, &mut rearm.data),
+                (Interest::Exist, &mut rearm.exist),
+                (Interest::Child, &mut rearm.child),
+                (Interest::Persistent, &mut rearm.persistent),
+                (Interest::Recursive, &mut rearm.recursive),
+            ] {
+                if armed().any(|handle| handle.interest == interest) {
+                    list.push(Arc::clone(path));
+                }
+            }
+        }
+        // The table has no order of its own; the request has, so that runs repeat.
+        for list in [
+            &mut rearm.data,
+            &mut rearm.exist,
+            &mut rearm.child,
+            &mut rearm.persistent,
+            &mut rearm.recursive,
+        ] {
+            list.sort_unstable();
+        }
+        rearm
+    }
+
+    pub(crate) fn status(&self) -> SessionStatus {
+        *self.status.borrow()
+    }
+
+    pub(crate) fn subscribe_status(&self) -> watch::Receiver<SessionStatus> {
+        self.status.subscribe()
+    }
+
+    /// Records how the session stands; nothing follows its end. Whether this is news.
+    pub(crate) fn set_status(&self, status: SessionStatus) -> bool {
+        let news = self.status.send_if_modified(|present| {
+            let news = *present != status && !matches!(present, SessionStatus::Over(_));
+            if news {
+                *present = status;
+            }
+            news
+        });
+        if news && matches!(status, SessionStatus::Over(_)) {
+            let of_all = std::mem::take(&mut *lock(&self.handles)).by_path;
+            for handle in of_all.into_values().flatten() {
+                handle.queue.end().into_iter().for_each(Waker::wake);
+            }
+        }
+        news
+    }
+
+    /// The coordinator has answered what was sent at `sent`, in a way that proves the session.
+    pub(crate) fn prove_until(&self, deadline: Instant) {
+        let mut valid_until = lock(&self.valid_until);
+        if valid_until.is_none_or(|present| present < deadline) {
+            *valid_until = Some(deadline);
+        }
+    }
+
+    pub(crate) fn valid_until(&self) -> Option<Instant> {
+        *lock(&self.valid_until)
+    }
+}
+
+impl Handles {
+    /// `here`: the event is of this very path, not of one below it.
+    fn deliver(&mut self, path: &str, event: &Event, here: bool, wakers: &mut Vec<Waker>) {
+        let Some(of_path) = self.by_path.get_mut(path) else { return };
+        let before = of_path.len();
+        of_path.retain(|handle| {
+            let concerned = handle.armed
+                && handle.interest.matches(event.kind)
+                && (here || handle.interest == Interest::Recursive);
+            if !concerned {
+                return true;
+            }
+            wakers.extend(handle.queue.push(event.clone()));
+            if handle.interest.is_one_shot() {
+                wakers.extend(handle.queue.end());
+            }
+            !handle.interest.is_one_shot()
+        });
+        self.count -= before - of_path.len();
+        if of_path.is_empty() {
+            self.by_path.remove(path);
+        }
+    }
+}

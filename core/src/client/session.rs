@@ -1,0 +1,340 @@
+//! A session as its client sees it.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tracing::{Instrument, debug};
+
+use super::Shared;
+use super::ground::{Call, Failure, Link, Reply};
+use super::inbox::{Arm, Inbox, SessionStatus};
+use crate::model::limits::CONTENDERS_PER_SESSION_MAX;
+use crate::model::{
+    Code, Error, Password, Request, Response, SessionEnd, SessionId, WatchKind, WatchRequest,
+    Write, Zxid,
+};
+
+/// The part of a session that does not depend on who holds it.
+pub(crate) struct SessionCore {
+    pub(crate) id: SessionId,
+    pub(crate) password: Password,
+    pub(crate) timeout: Duration,
+    pub(crate) inbox: Arc<Inbox>,
+    link: ArcSwapOption<Box<dyn Link>>,
+    inline: bool,
+    deadline_is_proof: bool,
+    slots_taken: AtomicUsize,
+    cleanups: Mutex<Vec<BoxFuture<'static, ()>>>,
+    /// Wakes the driver when there are cleanups.
+    pub(crate) cleanup_added: Notify,
+}
+
+/// A session: what ephemeral znodes, and so locks and leaderships, hang on.
+///
+/// Cheap to clone; a clone is the same session. While one exists, the client that it came from
+/// stays alive, even if every `Client` handle is dropped.
+#[derive(Clone)]
+pub struct Session {
+    /// Keeps the client alive.
+    pub(crate) _shared: Arc<Shared>,
+    pub(crate) core: Arc<SessionCore>,
+}
+
+/// What a request is about, for its errors and its span.
+#[derive(Clone)]
+pub(crate) struct Subject {
+    pub(crate) verb: &'static str,
+    pub(crate) path: Arc<str>,
+    pub(crate) version: Option<i32>,
+}
+
+impl Subject {
+    pub(crate) fn new(verb: &'static str, path: &Arc<str>) -> Subject {
+        Subject { verb, path: Arc::clone(path), version: None }
+    }
+
+    /// `version`: what was asked for; −1, any, is not worth naming.
+    pub(crate) fn at(verb: &'static str, path: &Arc<str>, version: i32) -> Subject {
+        let version = (version != -1).then_some(version);
+        Subject { version, ..Subject::new(verb, path) }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.verb, self.path)?;
+        self.version.map_or(Ok(()), |version| write!(f, " at version {version}"))
+    }
+}
+
+impl SessionCore {
+    pub(crate) fn new(
+        id: SessionId,
+        password: Password,
+        timeout: Duration,
+        inbox: Arc<Inbox>,
+        (inline, deadline_is_proof): (bool, bool),
+    ) -> SessionCore {
+        SessionCore {
+            id,
+            password,
+            timeout,
+            inbox,
+            link: ArcSwapOption::empty(),
+            inline,
+            deadline_is_proof,
+            slots_taken: AtomicUsize::new(0),
+            cleanups: Mutex::default(),
+            cleanup_added: Notify::new(),
+        }
+    }
+
+    pub(crate) fn set_link(&self, link: Option<Box<dyn Link>>) {
+        self.link.store(link.map(Arc::new));
+    }
+
+    /// Sends a request and gives back where its reply will come; `None` while disconnected.
+    /// Inline grounds have answered when this returns.
+    pub(crate) fn send(
+        &self,
+        request: Request,
+        arm: Option<Arm>,
+    ) -> Option<oneshot::Receiver<Reply>> {
+        let link = self.link.load();
+        let link = link.as_ref()?;
+        let (reply_to, reply) = oneshot::channel();
+        link.send(Call { request, reply_to, arm });
+        Some(reply)
+    }
+
+    pub(crate) fn end(&self) -> Option<SessionEnd> {
+        match self.inbox.status() {
+            SessionStatus::Over(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn take_cleanups(&self) -> Vec<BoxFuture<'static, ()>> {
+        std::mem::take(&mut *self.cleanups.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until the session is attached to a connection (`true`) or over (`false`).
+    pub(crate) async fn connected(&self) -> bool {
+        let mut status = self.inbox.subscribe_status();
+        let settled = status.wait_for(|status| *status != SessionStatus::Disconnected).await;
+        matches!(settled.as_deref(), Ok(SessionStatus::Connected))
+    }
+}
+
+impl Session {
+    /// The session's number.
+    pub fn id(&self) -> SessionId {
+        self.core.id
+    }
+
+    /// The timeout that was negotiated.
+    pub fn timeout(&self) -> Duration {
+        self.core.timeout
+    }
+
+    /// How the session stands now, as far as the client knows.
+    pub fn status(&self) -> SessionStatus {
+        self.core.inbox.status()
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<SessionEnd> {
+        self.core.end()
+    }
+
+    /// Waits until the session is over: closed, expired, or out of reach until its deadline. It
+    /// says how. Cancelling it changes nothing.
+    pub async fn lost(&self) -> SessionEnd {
+        let mut status = self.core.inbox.subscribe_status();
+        let over = status.wait_for(|status| matches!(status, SessionStatus::Over(_))).await;
+        match over.as_deref() {
+            Ok(SessionStatus::Over(end)) => *end,
+            // The sender lives in the inbox, which `self` keeps alive.
+            _ => SessionEnd::Closed,
+        }
+    }
+
+    /// Until when the session lives at least, on this process's monotonic clock.
+    ///
+    /// It rests on the last request that the coordinator answered in a way that proves the
+    /// session (writes, syncs and pings; local reads move nothing): when that request was sent,
+    /// plus the timeout, less a margin of one twentieth for clocks that run unevenly. When it
+    /// passes without news, [`lost`](Session::lost) resolves, whether or not anyone can be
+    /// reached. On the embedded ground a session cannot expire while its client lives, so that
+    /// there it is always a full timeout away.
+    pub fn valid_until(&self) -> Instant {
+        match (self.end(), self.core.inbox.valid_until()) {
+            (None, None) => Instant::now() + self.core.timeout,
+            (None, Some(deadline)) => deadline,
+            (Some(_), None) => Instant::now(),
+            (Some(_), Some(deadline)) => deadline.min(Instant::now()),
+        }
+    }
+
+    /// Whether nobody else can hold what this session holds before
+    /// [`valid_until`](Session::valid_until).
+    ///
+    /// True on the embedded ground and on this project's servers. False on a foreign ensemble,
+    /// whose followers answer pings themselves: there the deadline is advice, and only a fence
+    /// (or a guarded transaction) is safe.
+    pub fn deadline_is_proof(&self) -> bool {
+        self.core.deadline_is_proof
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.core.inbox
+    }
+
+    pub(crate) fn over(&self, end: SessionEnd, maybe_applied: bool) -> Error {
+        Error::SessionOver { session: self.core.id, end, maybe_applied }
+    }
+
+    /// Reserves a place in the session's reaper for something that will have to be cleaned up,
+    /// even if its owner is dropped while the connection is broken.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] past
+    /// [`CONTENDERS_PER_SESSION_MAX`](crate::model::limits::CONTENDERS_PER_SESSION_MAX).
+    pub fn reserve_cleanup(&self) -> Result<CleanupSlot, Error> {
+        let taken = &self.core.slots_taken;
+        let max = CONTENDERS_PER_SESSION_MAX;
+        let one_more = |count| (count < max).then_some(count + 1);
+        match taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) {
+            Ok(_) => Ok(CleanupSlot { session: self.clone() }),
+            Err(_) => Err(Error::TooMany { what: "contenders of one session", max }),
+        }
+    }
+
+    /// How many cleanup places are taken.
+    pub fn cleanups_reserved(&self) -> usize {
+        self.core.slots_taken.load(Ordering::Acquire)
+    }
+
+    /// Takes a watch away; if the connection is broken, it is gone already.
+    pub(crate) fn remove_watch(&self, path: Arc<str>, kind: WatchKind) {
+        if self.status() == SessionStatus::Connected {
+            // The reply says nothing that anyone needs.
+            drop(self.core.send(Request::Watch(WatchRequest::Remove { path, kind }), None));
+        }
+    }
+
+    /// Sends a request and waits for its reply. While the session is disconnected it waits for
+    /// the connection first.
+    pub(crate) async fn call(
+        &self,
+        request: Request,
+        arm: Option<Arm>,
+        subject: Subject,
+    ) -> Result<(Response, Zxid), Error> {
+        let span = tracing::trace_span!(
+            "request",
+            verb = subject.verb,
+            path = &*subject.path,
+            session = %self.core.id
+        );
+        self.call_in_span(request, arm, subject).instrument(span).await
+    }
+
+    async fn call_in_span(
+        &self,
+        request: Request,
+        arm: Option<Arm>,
+        subject: Subject,
+    ) -> Result<(Response, Zxid), Error> {
+        while self.status() != SessionStatus::Connected {
+            if !self.core.connected().await {
+                return Err(self.over(self.end().unwrap_or(SessionEnd::Closed), false));
+            }
+        }
+        let proposed = match &request {
+            Request::Write(Write::ProposeAt { zxid, .. }) => Some(*zxid),
+            _ => None,
+        };
+        let reply = match self.core.send(request, arm) {
+            Some(reply) => reply.await,
+            None => Ok(Err(Failure::Disconnected { maybe_applied: false })),
+        };
+        match reply {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::Refused(refusal, zxid))) => {
+                debug!(%subject, code = %refusal.code, "refused");
+                if let (Code::StaleZxid, Some(proposed)) = (refusal.code, proposed) {
+                    return Err(Error::StaleZxid { proposed, last: zxid });
+                }
+                Err(Error::Refused {
+                    request: subject.to_string(),
+                    path: subject.path,
+                    code: refusal.code,
+                    rule: refusal.rule.into(),
+                    index: refusal.index.map(|index| index as usize),
+                })
+            }
+            Ok(Err(Failure::Disconnected { maybe_applied })) => {
+                Err(self.disconnected(subject, maybe_applied))
+            }
+            // A ground that drops a call unanswered; whether it was done is not known.
+            Err(_) => Err(self.disconnected(subject, true)),
+        }
+    }
+
+    fn disconnected(&self, subject: Subject, maybe_applied: bool) -> Error {
+        match self.end() {
+            Some(end) => self.over(end, maybe_applied),
+            None => Error::ConnectionLost { request: subject.to_string(), maybe_applied },
+        }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("id", &self.id()).field("status", &self.status()).finish()
+    }
+}
+
+/// A place in a session's reaper, reserved before what it will clean up exists, so that a drop
+/// never finds the reaper full.
+#[must_use = "the place is given back when this is dropped"]
+pub struct CleanupSlot {
+    session: Session,
+}
+
+impl CleanupSlot {
+    /// Hands `cleanup` to the session's reaper and returns at once. The reaper runs it until it
+    /// is done or the session is over, whatever becomes of the caller; `cleanup` itself retries
+    /// what fails. It needs no runtime here: on the embedded ground it is done when this returns,
+    /// elsewhere the client's own task runs it.
+    pub fn run(self, cleanup: impl Future<Output = ()> + Send + 'static) {
+        let core = Arc::clone(&self.session.core);
+        let cleanup = async move {
+            cleanup.await;
+            drop(self);
+        };
+        if core.inline {
+            // Everything is answered inline there, so that one poll goes through to the end.
+            let done = pin!(cleanup).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            debug_assert!(done, "a cleanup on an inline ground waits for the ground alone");
+            return;
+        }
+        core.cleanups.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(cleanup));
+        core.cleanup_added.notify_one();
+    }
+}
+
+impl Drop for CleanupSlot {
+    fn drop(&mut self) {
+        self.session.core.slots_taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
