@@ -167,6 +167,20 @@ impl Session {
         }
     }
 
+    /// Waits until the session is attached to a connection (`true`) or over (`false`).
+    /// Cancelling it changes nothing.
+    pub async fn connected(&self) -> bool {
+        self.core.connected().await
+    }
+
+    /// Waits until the session is not attached to a connection, or over. Cancelling it changes
+    /// nothing.
+    pub async fn disconnected(&self) {
+        let mut status = self.core.inbox.subscribe_status();
+        // The sender lives in the inbox, which `self` keeps alive.
+        let _ = status.wait_for(|status| *status != SessionStatus::Connected).await;
+    }
+
     /// Until when the session lives at least, on this process's monotonic clock.
     ///
     /// It rests on the last request that the coordinator answered in a way that proves the
@@ -283,14 +297,14 @@ impl Session {
                 })
             }
             Ok(Err(Failure::Disconnected { maybe_applied })) => {
-                Err(self.disconnected(subject, maybe_applied))
+                Err(self.connection_lost(subject, maybe_applied))
             }
             // A ground that drops a call unanswered; whether it was done is not known.
-            Err(_) => Err(self.disconnected(subject, true)),
+            Err(_) => Err(self.connection_lost(subject, true)),
         }
     }
 
-    fn disconnected(&self, subject: Subject, maybe_applied: bool) -> Error {
+    fn connection_lost(&self, subject: Subject, maybe_applied: bool) -> Error {
         match self.end() {
             Some(end) => self.over(end, maybe_applied),
             None => Error::ConnectionLost { request: subject.to_string(), maybe_applied },
