@@ -1,0 +1,155 @@
+//! The election under virtual time, with faults.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{cancel_at, children, soon, until_children};
+use futures::StreamExt;
+use synod::election::{Leader, Observed};
+use synod::testing::Coordinator;
+use synod::{Client, Election, Fence, LossReason, SessionEnd};
+use tokio::time::sleep;
+
+const PATH: &str = "/scheduler";
+
+fn election(client: &Client, name: &str) -> Election {
+    Election::new(client, PATH).expect("a valid path").with_name(name)
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidates_lead_in_the_order_in_which_they_came_with_growing_terms() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let first = soon(election(&a, "a").campaign()).await.expect("nobody leads");
+    let next = election(&b, "b");
+    let campaign = tokio::spawn(async move { next.campaign().await });
+    until_children(&a, PATH, 2).await;
+    assert!(!campaign.is_finished());
+    let term = first.term();
+    first.resign().await.expect("connected");
+    let second = soon(campaign).await.expect("no panic").expect("its turn");
+    assert!(second.term() > term);
+    let leader = election(&a, "a").leader().await.expect("can be asked");
+    assert_eq!(leader, Some(Leader { name: "b".to_owned(), term: second.term() }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_session_expires_while_it_is_paused_is_kept_out_by_its_term() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    a.create("/plan", b"").await.expect("new");
+    let resource = Fence::new();
+    let paused = election(&a, "a").campaign().await.expect("nobody leads");
+    resource.admit(paused.term()).expect("the first");
+
+    // Paused: it hears nothing, and its session expires meanwhile.
+    zk.disconnect(&a, Duration::from_secs(30));
+    zk.expire(&a).await;
+    let leader = soon(election(&b, "b").campaign()).await.expect("nobody leads any more");
+    resource.admit(leader.term()).expect("the next");
+
+    // It goes on, and still believes to lead.
+    assert_eq!(paused.session().end(), None);
+    assert!(resource.admit(paused.term()).is_err(), "the resource refuses it");
+    zk.heal(&a);
+    let loss = soon(paused.lost()).await;
+    assert_eq!(loss.reason, LossReason::SessionOver(SessionEnd::Expired));
+    let error = paused.txn().set("/plan", b"stale").commit().await.expect_err("deposed");
+    assert!(error.is_lost(), "{error}");
+    leader.txn().set("/plan", b"new").commit().await.expect("leads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_campaign_leaves_no_candidate_whatever_await_it_was_at() {
+    for n in 1.. {
+        let zk = Coordinator::start();
+        let (a, b) = (zk.client().await, zk.client().await);
+        let done = cancel_at(n, election(&b, "b").campaign()).await;
+        let finished = done.is_some();
+        drop(done);
+        until_children(&a, PATH, 0).await;
+        if finished {
+            assert!(n > 3, "cancelled at {n} awaits only");
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_sees_every_leader_and_the_times_without_one() {
+    let zk = Coordinator::start();
+    let (a, b, c) = (zk.client().await, zk.client().await, zk.client().await);
+    let own = election(&b, "b");
+    let mut seen = own.observe();
+    assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
+
+    let first = election(&a, "a").campaign().await.expect("nobody leads");
+    let leader = Leader { name: "a".to_owned(), term: first.term() };
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader)));
+
+    first.resign().await.expect("connected");
+    assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
+
+    let second = own.campaign().await.expect("nobody leads");
+    let leader = Leader { name: "b".to_owned(), term: second.term() };
+    assert_eq!(soon(seen.next()).await, Some(Observed::Elected(leader.clone())));
+    let mut others = election(&c, "c").observe();
+    assert_eq!(soon(others.next()).await, Some(Observed::Following(leader)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_says_that_it_does_not_know_while_it_is_disconnected() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let leadership = election(&a, "a").campaign().await.expect("nobody leads");
+    let leader = Leader { name: "a".to_owned(), term: leadership.term() };
+    let mut seen = election(&b, "b").observe();
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader.clone())));
+    zk.disconnect(&b, Duration::from_secs(2));
+    assert_eq!(soon(seen.next()).await, Some(Observed::Uncertain));
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader.clone())));
+    // Over the end of its session too.
+    zk.expire(&b).await;
+    assert_eq!(soon(seen.next()).await, Some(Observed::Uncertain));
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader)));
+    b.close().await.expect("connected");
+    assert_eq!(soon(seen.next()).await, Some(Observed::Uncertain));
+    assert_eq!(soon(seen.next()).await, None, "it ends with the client");
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_watch_the_leader_alone() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let _leadership = election(&a, "a").campaign().await.expect("nobody leads");
+    let mut seen = election(&b, "b").observe();
+    soon(seen.next()).await.expect("somebody leads");
+    assert_eq!(zk.watch_count(), 1, "the child watch is given back");
+    drop(seen);
+    soon(async {
+        while zk.watch_count() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_and_an_election_at_one_path_do_not_mix() {
+    let zk = Coordinator::start();
+    let client = zk.client().await;
+    let lock = synod::Lock::new(&client, PATH).expect("valid");
+    let _guard = lock.acquire().await.expect("free");
+    let leadership = soon(election(&client, "a").campaign()).await.expect("nobody leads");
+    assert_eq!(children(&client, PATH).await.len(), 2);
+    drop(leadership);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_leadership_resigns() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    drop(election(&a, "a").campaign().await.expect("nobody leads"));
+    soon(election(&b, "b").campaign()).await.expect("nobody leads").resign().await.expect("led");
+}
