@@ -1,7 +1,6 @@
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 
 use super::arena::Slots;
 use super::node::{Node, NodeId};
@@ -9,29 +8,34 @@ use super::node::{Node, NodeId};
 /// Finds a child by its parent and name.
 ///
 /// The names themselves stay in the znodes. Half of each hash is kept beside the number, so that
-/// growing the table reads no znode (a pause of milliseconds instead of hundreds at a million),
-/// and a lookup hardly ever reads a wrong one. The seed is drawn per process: the order of the
-/// table never shows, and nobody can aim names at one bucket.
+/// growing the table reads no znode, and a lookup hardly ever reads a wrong one. The seed is
+/// drawn per process: the order of the table never shows, and nobody can aim names at one place.
+///
+/// It is open addressing with linear probing, not hashbrown: at a million znodes every part of
+/// a path waits for memory once here, and twice (tags, then slot) there. That is a fifth of a
+/// read.
 pub(super) struct Index {
-    table: HashTable<Slot>,
+    /// A power of two of them, or none.
+    slots: Vec<Slot>,
+    znodes: usize,
     hasher: RandomState,
 }
 
+#[derive(Clone, Copy, Default)]
 struct Slot {
     hash: u32,
+    /// [`EMPTY`] in a slot that is free.
     node: NodeId,
 }
 
-impl Slot {
-    /// The table takes the place from the lower bits and a tag from the highest seven.
-    fn spread(hash: u32) -> u64 {
-        u64::from(hash) << 32 | u64::from(hash)
-    }
-}
+/// The number of the root, the first znode of every tree: it has no name and is never here.
+pub(super) const EMPTY: NodeId = 0;
+
+const SLOTS_MIN: usize = 16;
 
 impl Index {
     pub(super) fn new() -> Index {
-        Index { table: HashTable::new(), hasher: RandomState::default() }
+        Index { slots: vec![Slot::default(); SLOTS_MIN], znodes: 0, hasher: RandomState::default() }
     }
 
     fn hash(&self, parent: NodeId, name: &[u8]) -> u32 {
@@ -41,27 +45,103 @@ impl Index {
         (hasher.finish() >> 32) as u32
     }
 
-    pub(super) fn find(&self, nodes: &Slots<Node>, parent: NodeId, name: &[u8]) -> Option<NodeId> {
-        let hash = self.hash(parent, name);
-        let is_it = |slot: &Slot| {
-            slot.hash == hash && {
-                let node = nodes.get(slot.node);
-                node.parent == parent && node.name() == name
+    /// The first place from that of `hash` on whose slot is free or is the one.
+    fn place(&self, hash: u32, is_it: impl Fn(Slot) -> bool) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut place = hash as usize & mask;
+        loop {
+            let slot = self.slots[place];
+            if slot.node == EMPTY || (slot.hash == hash && is_it(slot)) {
+                return place;
             }
-        };
-        self.table.find(Slot::spread(hash), is_it).map(|slot| slot.node)
+            place = (place + 1) & mask;
+        }
     }
 
+    pub(super) fn find(&self, nodes: &Slots<Node>, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+        let is_it = |slot: Slot| {
+            let node = nodes.get(slot.node);
+            node.parent == parent && node.name() == name
+        };
+        let slot = self.slots[self.place(self.hash(parent, name), is_it)];
+        (slot.node != EMPTY).then_some(slot.node)
+    }
+
+    /// Adds a znode that is not there.
     pub(super) fn insert(&mut self, parent: NodeId, name: &[u8], node: NodeId) {
+        // At most three quarters are full, or runs of full slots grow long.
+        if (self.znodes + 1) * 4 > self.slots.len() * 3 {
+            let larger = vec![Slot::default(); self.slots.len() * 2];
+            for slot in std::mem::replace(&mut self.slots, larger) {
+                if slot.node != EMPTY {
+                    let place = self.place(slot.hash, |_| false);
+                    self.slots[place] = slot;
+                }
+            }
+        }
         let hash = self.hash(parent, name);
-        let rehash = |slot: &Slot| Slot::spread(slot.hash);
-        self.table.insert_unique(Slot::spread(hash), Slot { hash, node }, rehash);
+        let place = self.place(hash, |_| false);
+        self.slots[place] = Slot { hash, node };
+        self.znodes += 1;
     }
 
     pub(super) fn remove(&mut self, parent: NodeId, name: &[u8], node: NodeId) {
-        let hash = self.hash(parent, name);
-        if let Ok(entry) = self.table.find_entry(Slot::spread(hash), |slot| slot.node == node) {
-            entry.remove();
+        let mask = self.slots.len() - 1;
+        let mut hole = self.place(self.hash(parent, name), |slot| slot.node == node);
+        if self.slots[hole].node == EMPTY {
+            return;
+        }
+        // Those behind that would no longer be found move up, to keep every run whole.
+        let mut place = hole;
+        loop {
+            place = (place + 1) & mask;
+            let slot = self.slots[place];
+            if slot.node == EMPTY {
+                break;
+            }
+            let own = slot.hash as usize;
+            if place.wrapping_sub(own) & mask >= place.wrapping_sub(hole) & mask {
+                self.slots[hole] = slot;
+                hole = place;
+            }
+        }
+        self.slots[hole] = Slot::default();
+        self.znodes -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Whether `hash` finds that number.
+    fn finds(index: &Index, hash: u32, node: NodeId) -> bool {
+        index.slots[index.place(hash, |slot| slot.node == node)].node == node
+    }
+
+    #[test]
+    fn what_is_left_is_found_after_any_removals_and_the_rest_is_not() {
+        let (mut index, mut left) = (Index::new(), BTreeMap::new());
+        let mut state = 1_u64;
+        for round in 1..20_000_u32 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Few znodes and many rounds: runs of full slots form, wrap round and break.
+            let name = ((state >> 33) % 97).to_le_bytes();
+            match left.remove(&name) {
+                Some(node) => index.remove(1, &name, node),
+                None => {
+                    index.insert(1, &name, round);
+                    left.insert(name, round);
+                }
+            }
+            assert_eq!(index.znodes, left.len());
+            for (name, node) in &left {
+                assert!(finds(&index, index.hash(1, name), *node), "round {round}");
+            }
+            let full = index.slots.iter().filter(|slot| slot.node != EMPTY).count();
+            assert_eq!(full, left.len());
         }
     }
 }

@@ -115,6 +115,7 @@ impl Tree {
         let root = special(NIL, "/");
         let digest = root.term(acls.digest(open));
         let root = nodes.insert(root);
+        assert_eq!(root, index::EMPTY, "the index takes the root's number for no znode");
         let (index, lifetimes) = (Index::new(), Lifetimes::default());
         let mut tree = Tree { nodes, index, acls, lifetimes, digest, bytes: 0, root };
         // The server's own znodes are not counted as created children of their parents.
