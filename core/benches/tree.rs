@@ -66,7 +66,9 @@ fn pauses(tree: &mut Tree, order: &[u32], paths: &[Arc<str>], sets: &[Op]) {
         tree_get(tree, &order[stretch.clone()], &paths[stretch.clone()]);
         // The drop of the last view freed 20,000 blocks. glibc sorts them at the next large
         // request, for a millisecond or two: here, not in what is measured.
-        drop(black_box(vec![0_u8; 100_000]));
+        for size in [100_000, 10_000, 2_000, 7_000].repeat(16) {
+            drop(black_box(vec![0_u8; size]));
+        }
         let start = Instant::now();
         let view = black_box(tree.view());
         times[0].push(micros(start));

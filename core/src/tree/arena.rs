@@ -1,8 +1,10 @@
-use std::hint::black_box;
 use std::sync::Arc;
 
 /// Slots in a chunk: what the first write after a view copies.
 const CHUNK_SLOTS: usize = 64;
+
+/// Chunks in a page: what it copies the counts of.
+const PAGE_CHUNKS: usize = 64;
 
 /// Values under small numbers, kept in chunks that are shared with views and copied when they
 /// are written to while a view still holds them.
@@ -15,19 +17,21 @@ pub(super) struct Arena<T> {
     free: Vec<u32>,
 }
 
-/// The chunks of an arena, or of a view of one.
+/// The chunks of an arena, or of a view of one, in pages, so that a view counts pages.
 #[derive(Clone)]
 pub(super) struct Slots<T> {
-    chunks: Vec<Arc<Chunk<T>>>,
+    pages: Vec<Arc<Page<T>>>,
 }
 
-#[derive(Clone)]
-struct Chunk<T>([Option<T>; CHUNK_SLOTS]);
+type Page<T> = [Option<Arc<Chunk<T>>>; PAGE_CHUNKS];
+
+type Chunk<T> = [Option<T>; CHUNK_SLOTS];
 
 impl<T> Slots<T> {
     /// The value of that number, if there is one.
     pub(super) fn find(&self, id: u32) -> Option<&T> {
-        self.chunks.get(id as usize / CHUNK_SLOTS)?.0[id as usize % CHUNK_SLOTS].as_ref()
+        let (page, chunk, slot) = split(id);
+        self.pages.get(page)?[chunk].as_ref()?[slot].as_ref()
     }
 
     /// The value of a number that is known to be in use.
@@ -36,9 +40,15 @@ impl<T> Slots<T> {
     }
 }
 
+/// The place of a number: page, chunk in the page, slot in the chunk.
+fn split(id: u32) -> (usize, usize, usize) {
+    let id = id as usize;
+    (id / (CHUNK_SLOTS * PAGE_CHUNKS), id / CHUNK_SLOTS % PAGE_CHUNKS, id % CHUNK_SLOTS)
+}
+
 impl<T: Clone> Arena<T> {
     pub(super) fn new() -> Arena<T> {
-        Arena { slots: Slots { chunks: Vec::new() }, used: 0, free: Vec::new() }
+        Arena { slots: Slots { pages: Vec::new() }, used: 0, free: Vec::new() }
     }
 
     /// How many values there are.
@@ -61,8 +71,8 @@ impl<T: Clone> Arena<T> {
     pub(super) fn insert(&mut self, value: T) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
             let id = self.used;
-            if (id as usize).is_multiple_of(CHUNK_SLOTS) {
-                self.slots.chunks.push(Arc::new(Chunk([const { None }; CHUNK_SLOTS])));
+            if split(id).0 == self.slots.pages.len() {
+                self.slots.pages.push(Arc::new([const { None }; PAGE_CHUNKS]));
             }
             // The highest number stands for "none" in links. So many znodes take 800 GB.
             assert!(id < u32::MAX - 1, "fewer than 2^32 - 1 values");
@@ -79,19 +89,15 @@ impl<T: Clone> Arena<T> {
         Some(value)
     }
 
-    /// The arena as it is now, at the cost of one count a chunk.
+    /// The arena as it is now, at the cost of one count a page.
     pub(super) fn view(&self) -> Slots<T> {
-        let mut chunks = Vec::with_capacity(self.slots.chunks.len());
-        for group in self.slots.chunks.chunks(64) {
-            // Counting up waits for memory each time. Reading does not, and brings the counts.
-            black_box(group.iter().map(Arc::strong_count).sum::<usize>());
-            chunks.extend_from_slice(group);
-        }
-        Slots { chunks }
+        self.slots.clone()
     }
 
     fn slot_mut(&mut self, id: u32) -> &mut Option<T> {
-        let chunk = &mut self.slots.chunks[id as usize / CHUNK_SLOTS];
-        &mut Arc::make_mut(chunk).0[id as usize % CHUNK_SLOTS]
+        let (page, chunk, slot) = split(id);
+        let chunk = &mut Arc::make_mut(&mut self.slots.pages[page])[chunk];
+        let chunk = chunk.get_or_insert_with(|| Arc::new([const { None }; CHUNK_SLOTS]));
+        &mut Arc::make_mut(chunk)[slot]
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! [`Tree`] knows no clock, no sessions' timeouts and no I/O: what a change depends on besides
 //! the tree comes with it, as a [`Change`]. A change that is refused leaves the tree as it was.
-//! Full paths are stored nowhere: a znode knows its parent and its name, and a lookup walks
-//! the parts of a path through one hash table.
+//! Full paths are stored nowhere: a znode knows its parent and its name, and the table in which
+//! a lookup finds it keeps half a hash.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `node` | one znode, 112 bytes and one allocation for name and data |
 //! | `arena` | the slots, in chunks that are copied on the first write after a view |
-//! | `index` | the table from (parent, name) to znode |
+//! | `index` | the table from path to znode |
 //! | `acl` | what ACLs are accepted and permit; each list is kept once |
 //! | `lifetimes` | ephemerals by session, containers and TTL znodes by the time they are due |
 //! | `digest` | the incremental digest by which replicas are compared |
@@ -120,9 +120,9 @@ impl Tree {
         let mut tree = Tree { nodes, index, acls, lifetimes, digest, bytes: 0, root };
         // The server's own znodes are not counted as created children of their parents.
         let uncounted = store::Tally { creates: 0, pzxid: 0 };
-        let zookeeper = tree.attach(special(root, "/zookeeper"), uncounted);
+        let zookeeper = tree.attach("/zookeeper", special(root, "/zookeeper"), uncounted);
         for path in ["/zookeeper/quota", "/zookeeper/config"] {
-            tree.attach(special(zookeeper, path), uncounted);
+            tree.attach(path, special(zookeeper, path), uncounted);
         }
         tree
     }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::node::{Content, Node, NodeId};
 use super::store::Tally;
 use super::{Change, Effect, Tree};
@@ -7,8 +9,8 @@ use crate::model::{Code, Op, OpResult, Refusal};
 /// How one operation of a transaction is undone. Done strictly backwards, so that each finds
 /// the tree as its operation had left it, numbers of slots included.
 pub(super) enum Undo {
-    Created { id: NodeId, parent: Tally },
-    Deleted { id: NodeId, node: Node, parent: Tally },
+    Created { path: Arc<str>, id: NodeId, parent: Tally },
+    Deleted { path: Arc<str>, id: NodeId, node: Node, parent: Tally },
     Set { id: NodeId, content: Content, mzxid: i64, mtime_ms: i64, version: i32 },
 }
 
@@ -52,11 +54,11 @@ impl Tree {
     fn undo(&mut self, journal: Vec<Undo>) {
         for undo in journal.into_iter().rev() {
             match undo {
-                Undo::Created { id, parent } => {
-                    self.detach(id, parent);
+                Undo::Created { path, id, parent } => {
+                    self.detach(&path, id, parent);
                 }
-                Undo::Deleted { id, node, parent } => {
-                    let again = self.attach(node, parent);
+                Undo::Deleted { path, id, node, parent } => {
+                    let again = self.attach(&path, node, parent);
                     debug_assert_eq!(again, id, "the last emptied slot is filled first");
                 }
                 Undo::Set { id, content, mzxid, mtime_ms, version } => self.change(id, |node| {

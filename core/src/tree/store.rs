@@ -27,16 +27,7 @@ impl Tree {
 
     /// The znode of a path. Malformed paths have none.
     pub(super) fn lookup(&self, path: &str) -> Option<NodeId> {
-        let parts = path.strip_prefix('/')?;
-        if parts.is_empty() {
-            return Some(self.root);
-        }
-        // No name is empty, so that paths with empty parts find nothing.
-        parts.split('/').try_fold(self.root, |parent, part| self.child(parent, part))
-    }
-
-    pub(super) fn child(&self, parent: NodeId, name: &str) -> Option<NodeId> {
-        self.index.find(self.nodes.slots(), parent, name.as_bytes())
+        if path == "/" { Some(self.root) } else { self.index.find(self.nodes.slots(), path) }
     }
 
     /// The ACL of a znode's parent; of the root, its own.
@@ -80,8 +71,8 @@ impl Tree {
         self.digest = self.digest.wrapping_sub(term).wrapping_add(changed);
     }
 
-    /// Puts a znode under its parent, whose tally becomes `tally`.
-    pub(super) fn attach(&mut self, mut node: Node, tally: Tally) -> NodeId {
+    /// Puts a znode of that full path under its parent, whose tally becomes `tally`.
+    pub(super) fn attach(&mut self, path: &str, mut node: Node, tally: Tally) -> NodeId {
         let parent = node.parent;
         let elder = self.node(parent).first_child;
         (node.prev, node.next) = (NIL, elder);
@@ -90,9 +81,8 @@ impl Tree {
         self.bytes += node.payload_bytes();
 
         let id = self.nodes.insert(node);
-        let node = self.nodes.get(id);
-        self.index.insert(parent, node.name(), id);
-        self.lifetimes.add(id, node);
+        self.index.insert(path, id);
+        self.lifetimes.add(id, self.nodes.get(id));
         if elder != NIL {
             self.nodes.get_mut(elder).prev = id;
         }
@@ -104,10 +94,10 @@ impl Tree {
         id
     }
 
-    /// Takes a childless znode away from its parent, whose tally becomes `tally`.
-    pub(super) fn detach(&mut self, id: NodeId, tally: Tally) -> Option<Node> {
+    /// Takes a childless znode of that full path from its parent, whose tally becomes `tally`.
+    pub(super) fn detach(&mut self, path: &str, id: NodeId, tally: Tally) -> Option<Node> {
         let node = self.nodes.remove(id)?;
-        self.index.remove(node.parent, node.name(), id);
+        self.index.remove(path, id);
         self.lifetimes.remove(id, &node);
         if node.next != NIL {
             self.nodes.get_mut(node.next).prev = node.prev;

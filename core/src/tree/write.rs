@@ -84,7 +84,7 @@ impl Tree {
         fits(data)?;
         // The suffix has no slash. Of `/`, the only valid path without a name, there is one.
         let name = &path[slash + 1..];
-        if name.is_empty() || self.child(parent, name).is_some() {
+        if name.is_empty() || self.lookup(&path).is_some() {
             return Err(Refusal::new(Code::NodeExists, "the znode must not exist"));
         }
         if self.node(parent).is_ephemeral() {
@@ -101,9 +101,9 @@ impl Tree {
         let stat = node.stat();
         let before = Tally::of(self.node(parent));
         let tally = Tally { creates: creates.saturating_add(1), pzxid: change.zxid.as_i64() };
-        let id = self.attach(node, tally);
+        let id = self.attach(&path, node, tally);
         if let Some(undo) = journal {
-            undo.push(Undo::Created { id, parent: before });
+            undo.push(Undo::Created { path: Arc::clone(&path), id, parent: before });
         }
         effects.push(Effect {
             kind: EffectKind::Created,
@@ -126,12 +126,9 @@ impl Tree {
         if SPECIAL_PATHS.contains(&&**path) {
             return Err(bad("the coordinator's own znodes cannot be deleted"));
         }
-        let above = &path[..slash];
-        let parent = self.parent(above).ok_or(NO_PARENT)?;
+        let parent = self.parent(&path[..slash]).ok_or(NO_PARENT)?;
         self.require(parent, change.identities, Perms::DELETE, "a delete needs DELETE above")?;
-        // `//name` has `/` above its last slash, and is malformed.
-        let id = if above == "/" { None } else { self.child(parent, &path[slash + 1..]) };
-        let id = id.ok_or(NO_NODE)?;
+        let id = self.lookup(path).ok_or(NO_NODE)?;
         let node = self.node(id);
         expect_version(node.version, version)?;
         if node.children != 0 {
@@ -153,10 +150,11 @@ impl Tree {
         let parent = self.node(self.node(id).parent);
         let (before, parent_acl) = (Tally::of(parent), AclId(parent.acl));
         let tally = Tally { pzxid: change.zxid.as_i64(), ..before };
-        let Some(node) = self.detach(id, tally) else { return };
-        effects.push(Effect { kind: EffectKind::Deleted, path, acl: AclId(node.acl), parent_acl });
+        let Some(node) = self.detach(&path, id, tally) else { return };
+        let (kind, acl) = (EffectKind::Deleted, AclId(node.acl));
+        effects.push(Effect { kind, path: Arc::clone(&path), acl, parent_acl });
         if let Some(undo) = journal {
-            undo.push(Undo::Deleted { id, node, parent: before });
+            undo.push(Undo::Deleted { path, id, node, parent: before });
         }
     }
 

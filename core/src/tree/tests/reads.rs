@@ -97,12 +97,12 @@ fn the_deepest_tree_is_read_viewed_and_undone() {
     let depth = (crate::model::limits::PATH_BYTES_MAX - 1) / 2;
     let path = "/a".repeat(depth);
     let mut parent = hand.tree.root;
-    for _ in 0..depth {
+    for level in 1..=depth {
         // Straight to the znode above: through paths this would take the depth squared.
         let content = Content::new(b"a", None, 0);
         let acl = hand.tree.node(parent).acl;
         let node = Node::new(parent, "a", content, acl, Life::Persistent, Zxid::ZERO, 0);
-        parent = hand.tree.attach(node, store::Tally { creates: 1, pzxid: 0 });
+        parent = hand.tree.attach(&path[..2 * level], node, store::Tally { creates: 1, pzxid: 0 });
     }
     assert_eq!(hand.tree.descendant_count(&[], "/a"), Ok(depth as u32 - 1));
     let (mut deepest, mut seen) = (0, 0);
