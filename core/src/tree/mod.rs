@@ -7,7 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `node` | one znode, 112 bytes and one allocation for name and data |
+//! | `node` | one znode: 160 bytes that hold its name and data too if they are small |
 //! | `arena` | the slots, in chunks that are copied on the first write after a view |
 //! | `index` | the table from path to znode |
 //! | `acl` | what ACLs are accepted and permit; each list is kept once |

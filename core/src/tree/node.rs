@@ -17,6 +17,9 @@ pub(super) const NIL: NodeId = NodeId::MAX;
 /// bookkeeping, and pins nothing.
 const SHARED_DATA_BYTES_MIN: usize = 1024;
 
+/// Most bytes of name and data that stand in the znode itself.
+const INLINE_BYTES_MAX: usize = 62;
+
 // Bits of `Node::layout`. A name is shorter than a path, which has at most 2^16 − 1 bytes.
 const NAME_BYTES_MASK: u32 = 0xF_FFFF;
 const NULL_DATA: u32 = 1 << 20;
@@ -25,9 +28,7 @@ const KIND_SHIFT: u32 = 30;
 /// One znode. It is what a million of are in memory: its size is asserted below.
 #[derive(Clone)]
 pub(super) struct Node {
-    /// The name, then the data, in one allocation. Shared, so that copying a chunk copies no
-    /// names and no data.
-    payload: Arc<[u8]>,
+    payload: Payload,
     /// Digest of full path and data, kept so that a change of Stat alone needs neither.
     content: u64,
     pub(super) czxid: i64,
@@ -53,7 +54,52 @@ pub(super) struct Node {
 }
 
 // Free slots cost nothing extra.
-const _: () = assert!(size_of::<Option<Node>>() <= 112);
+const _: () = assert!(size_of::<Option<Node>>() <= 160);
+
+/// The name, then the data.
+///
+/// Most are small: a lock's contender, a member's address. Those stand in the znode itself: a
+/// read waits for memory once less, and a write allocates nothing.
+#[derive(Clone)]
+enum Payload {
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE_BYTES_MAX],
+    },
+    /// Shared, so that copying a chunk copies no large data.
+    Shared(Arc<[u8]>),
+}
+
+impl Payload {
+    fn new(name: &[u8], data: &[u8]) -> Payload {
+        let len = name.len() + data.len();
+        let mut payload = if len <= INLINE_BYTES_MAX {
+            Payload::Inline { len: len as u8, bytes: [0; INLINE_BYTES_MAX] }
+        } else {
+            Payload::Shared(repeat_n(0, len).collect())
+        };
+        if let Some(bytes) = payload.bytes_mut() {
+            bytes[..name.len()].copy_from_slice(name);
+            bytes[name.len()..].copy_from_slice(data);
+        }
+        payload
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Payload::Shared(bytes) => bytes,
+        }
+    }
+
+    /// `None` while somebody else holds them.
+    fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Payload::Inline { len, bytes } => Some(&mut bytes[..usize::from(*len)]),
+            Payload::Shared(bytes) => Arc::get_mut(bytes),
+        }
+    }
+}
 
 /// How long a znode lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +146,7 @@ impl Life {
 /// What a znode says besides its Stat: name and data, together with their digest.
 #[derive(Clone)]
 pub(super) struct Content {
-    payload: Arc<[u8]>,
+    payload: Payload,
     null: bool,
     digest: u64,
 }
@@ -108,11 +154,7 @@ pub(super) struct Content {
 impl Content {
     pub(super) fn new(name: &[u8], data: Option<&[u8]>, digest: u64) -> Content {
         let (null, data) = (data.is_none(), data.unwrap_or_default());
-        let mut payload: Arc<[u8]> = repeat_n(0, name.len() + data.len()).collect();
-        if let Some(bytes) = Arc::get_mut(&mut payload) {
-            bytes[..name.len()].copy_from_slice(name);
-            bytes[name.len()..].copy_from_slice(data);
-        }
+        let payload = Payload::new(name, data);
         Content { payload, null, digest }
     }
 }
@@ -157,12 +199,12 @@ impl Node {
     }
 
     pub(super) fn name(&self) -> &[u8] {
-        &self.payload[..self.name_bytes()]
+        &self.payload.bytes()[..self.name_bytes()]
     }
 
     /// Bytes of name and data.
     pub(super) fn payload_bytes(&self) -> usize {
-        self.payload.len()
+        self.payload.bytes().len()
     }
 
     pub(super) fn is_null(&self) -> bool {
@@ -170,20 +212,21 @@ impl Node {
     }
 
     pub(super) fn data(&self) -> Option<&[u8]> {
-        if self.is_null() { None } else { Some(&self.payload[self.name_bytes()..]) }
+        if self.is_null() { None } else { Some(&self.payload.bytes()[self.name_bytes()..]) }
     }
 
     pub(super) fn data_for_reply(&self) -> Option<Bytes> {
         let data = self.data()?;
-        Some(if data.len() < SHARED_DATA_BYTES_MIN {
-            Bytes::copy_from_slice(data)
-        } else {
-            Bytes::from_owner(Arc::clone(&self.payload)).slice(self.name_bytes()..)
+        Some(match &self.payload {
+            Payload::Shared(bytes) if data.len() >= SHARED_DATA_BYTES_MIN => {
+                Bytes::from_owner(Arc::clone(bytes)).slice(self.name_bytes()..)
+            }
+            _ => Bytes::copy_from_slice(data),
         })
     }
 
     pub(super) fn content(&self) -> Content {
-        Content { payload: Arc::clone(&self.payload), null: self.is_null(), digest: self.content }
+        Content { payload: self.payload.clone(), null: self.is_null(), digest: self.content }
     }
 
     /// Replaces name and data by what another state of the same znode held.
@@ -198,7 +241,7 @@ impl Node {
     pub(super) fn set_data(&mut self, data: Option<&[u8]>, digest: u64) {
         let name_bytes = self.name_bytes();
         let bytes = data.unwrap_or_default();
-        match Arc::get_mut(&mut self.payload) {
+        match self.payload.bytes_mut() {
             Some(payload) if payload.len() == name_bytes + bytes.len() => {
                 payload[name_bytes..].copy_from_slice(bytes);
                 self.content = digest;
@@ -252,7 +295,7 @@ impl Node {
             cversion: self.creates.wrapping_mul(2).wrapping_sub(self.children as i32),
             aversion: self.aversion,
             ephemeral_owner,
-            data_bytes: (self.payload.len() - self.name_bytes()) as u32,
+            data_bytes: (self.payload.bytes().len() - self.name_bytes()) as u32,
             children: self.children,
             pzxid: Zxid::from_i64(self.pzxid),
         }
