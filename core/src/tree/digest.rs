@@ -83,3 +83,21 @@ pub(super) fn acl(list: &[Acl]) -> u64 {
     }
     hasher.digest()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_path_zero_null_flag_and_data_at_any_size() {
+        for data_bytes in [0, 1, 505, 506, 507, 508, 509, 510, 5_000] {
+            let data = vec![7; data_bytes];
+            let whole = [b"/path\0\0".as_slice(), &data].concat();
+            assert_eq!(content("/path", Some(&data)), xxh3_64(&whole), "{data_bytes}");
+        }
+        assert_eq!(content("/path", None), xxh3_64(b"/path\0\x01"));
+        let long = "/long".repeat(200);
+        let whole = [long.as_bytes(), b"\0\x01"].concat();
+        assert_eq!(content(&long, None), xxh3_64(&whole));
+    }
+}

@@ -109,7 +109,7 @@ impl Index {
 }
 
 /// Whether the path of a znode is this one.
-fn is_at(nodes: &Slots<Node>, id: NodeId, path: &str) -> bool {
+pub(super) fn is_at(nodes: &Slots<Node>, id: NodeId, path: &str) -> bool {
     let (mut node, mut rest) = (nodes.get(id), path.as_bytes());
     while node.parent != NIL {
         let above = rest.strip_suffix(node.name()).and_then(|rest| rest.strip_suffix(b"/"));

@@ -36,6 +36,21 @@ fn data_that_was_read_does_not_change_afterwards() {
     }
 }
 
+/// Two paths seldom share a hash, but then this alone tells them apart.
+#[test]
+fn a_znode_is_at_its_own_path_alone() {
+    let hand = Hand::with(&["/a", "/a/bc"]);
+    let nodes = hand.tree.nodes.slots();
+    let is_at = |path| index::is_at(nodes, hand.tree.lookup("/a/bc").expect("exists"), path);
+    assert!(is_at("/a/bc"));
+    for path in [
+        "/bc", "bc", "/c", "/a/c", "/a/b", "/x/bc", "/x/a/bc", "//a/bc", "a/bc", "/a//bc",
+        "/a/bc/", "/xa/bc", "/a/xbc", "/", "",
+    ] {
+        assert!(!is_at(path), "{path:?}");
+    }
+}
+
 #[test]
 fn children_are_named_without_their_path() {
     let mut hand = Hand::with(&["/p", "/p/b", "/p/ä", "/p/a", "/p/a/below"]);
