@@ -216,6 +216,7 @@ impl EmbeddedLink {
         }
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn session(&self) -> SessionId {
         self.session
     }

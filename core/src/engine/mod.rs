@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use crate::model::limits::MULTI_OPS_MAX;
 use crate::model::{
     Code, Entry, Event, EventKind, Identity, Op, OpResult, Perms, Read, Rearm, Refusal, Response,
     SessionId, WatchRequest, Write, Zxid, ZxidGate,
@@ -259,6 +260,10 @@ impl Engine {
                     self.leave(reader, path, Kinds::CHILD)?;
                 }
                 Response::Children { names, stat }
+            }
+            Read::Multi(reads) if reads.len() > MULTI_OPS_MAX => {
+                let rule = "a multi-read has at most 65536 reads";
+                return Err(Refusal::new(Code::BadArguments, rule));
             }
             Read::Multi(reads) => Response::MultiRead(self.tree.multi_read(identities, reads)),
             Read::Ephemerals { prefix } => {

@@ -1,0 +1,25 @@
+//! What the examples share: the end of their session on Ctrl-C.
+
+use std::future::Future;
+
+use synod::{Client, Error};
+
+/// Runs `story` to its end, or until Ctrl-C; then ends the session, so that whatever it holds is
+/// free at once instead of after the session timeout.
+///
+/// # Errors
+/// What the story or the closing fails with.
+pub async fn until_ctrl_c(
+    client: &Client,
+    story: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let outcome = tokio::select! {
+        outcome = story => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            println!("interrupted: ending the session, so that locks are free at once");
+            Ok(())
+        }
+    };
+    client.close().await?;
+    outcome
+}
