@@ -28,5 +28,6 @@ mod session;
 pub mod testing;
 pub mod tree;
 mod watch;
+pub mod wire;
 
 pub use auth::digest_identity;

@@ -66,3 +66,9 @@ pub const REAP_INTERVAL_MS: i64 = 60_000;
 
 /// Most znodes that are reaped in one go.
 pub const REAP_BATCH_MAX: usize = 1_000;
+
+/// Largest frame that a client may send, in bytes: the largest data with room for path and ACL.
+pub const REQUEST_BYTES_MAX: usize = 0x10_FFFF;
+
+/// Largest frame that a client accepts from a server, in bytes: a long list of children.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;

@@ -1,0 +1,146 @@
+//! The primitives of the encoding: big-endian integers, and buffers, strings and vectors that
+//! begin with a count (−1: null).
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// A record that does not follow the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The payload ends within a record.
+    #[error("the record is cut off")]
+    CutOff,
+    /// A count or a length that is negative (other than null) or beyond what is there.
+    #[error("a count or length that does not fit the record")]
+    BadCount,
+    /// A number that means nothing in its place.
+    #[error("{what} {value} means nothing")]
+    BadValue {
+        /// Which field.
+        what: &'static str,
+        /// What it holds.
+        value: i32,
+    },
+}
+
+/// Reads a payload from front to back.
+pub(super) struct Decoder {
+    payload: Bytes,
+}
+
+impl Decoder {
+    pub(super) fn new(payload: Bytes) -> Decoder {
+        Decoder { payload }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    fn need(&self, bytes: usize) -> Result<(), DecodeError> {
+        if self.payload.len() < bytes { Err(DecodeError::CutOff) } else { Ok(()) }
+    }
+
+    pub(super) fn i32(&mut self) -> Result<i32, DecodeError> {
+        self.need(4)?;
+        Ok(self.payload.get_i32())
+    }
+
+    pub(super) fn i64(&mut self) -> Result<i64, DecodeError> {
+        self.need(8)?;
+        Ok(self.payload.get_i64())
+    }
+
+    pub(super) fn bool(&mut self) -> Result<bool, DecodeError> {
+        self.need(1)?;
+        Ok(self.payload.get_u8() != 0)
+    }
+
+    /// A buffer; `None` if it is null. It shares the frame's memory.
+    pub(super) fn buffer(&mut self) -> Result<Option<Bytes>, DecodeError> {
+        let length = self.i32()?;
+        if length == -1 {
+            return Ok(None);
+        }
+        let length = usize::try_from(length).map_err(|_| DecodeError::BadCount)?;
+        if self.payload.len() < length {
+            return Err(DecodeError::BadCount);
+        }
+        Ok(Some(self.payload.split_to(length)))
+    }
+
+    /// A string; null is empty. What is not UTF-8 becomes U+FFFD, which no path may hold: so the
+    /// rules of paths refuse it, in their place.
+    pub(super) fn string(&mut self) -> Result<String, DecodeError> {
+        let bytes = self.buffer()?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    pub(super) fn path(&mut self) -> Result<Arc<str>, DecodeError> {
+        let bytes = self.buffer()?.unwrap_or_default();
+        Ok(Arc::from(String::from_utf8_lossy(&bytes)))
+    }
+
+    /// A vector; `None` if it is null. `item_bytes_min`: the least that one item takes, so that
+    /// a count is believed only as far as the payload goes.
+    pub(super) fn vector<T>(
+        &mut self,
+        item_bytes_min: usize,
+        mut item: impl FnMut(&mut Decoder) -> Result<T, DecodeError>,
+    ) -> Result<Option<Vec<T>>, DecodeError> {
+        let count = self.i32()?;
+        if count == -1 {
+            return Ok(None);
+        }
+        let count = usize::try_from(count).map_err(|_| DecodeError::BadCount)?;
+        if count > self.payload.len() / item_bytes_min {
+            return Err(DecodeError::BadCount);
+        }
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(Some(items))
+    }
+
+    pub(super) fn paths(&mut self) -> Result<Option<Vec<Arc<str>>>, DecodeError> {
+        self.vector(4, Decoder::path)
+    }
+}
+
+/// Writes records. Everything written here is within an i32's reach: the limits of the model are
+/// far below it.
+pub(super) trait Encoder {
+    fn buffer(&mut self, buffer: Option<&[u8]>);
+    fn string(&mut self, string: &str);
+    fn bool(&mut self, value: bool);
+    fn vector<T>(&mut self, items: &[T], item: impl FnMut(&mut Self, &T));
+}
+
+impl Encoder for BytesMut {
+    fn buffer(&mut self, buffer: Option<&[u8]>) {
+        match buffer {
+            None => self.put_i32(-1),
+            Some(buffer) => {
+                self.put_i32(buffer.len() as i32);
+                self.put_slice(buffer);
+            }
+        }
+    }
+
+    fn string(&mut self, string: &str) {
+        self.buffer(Some(string.as_bytes()));
+    }
+
+    fn bool(&mut self, value: bool) {
+        self.put_u8(u8::from(value));
+    }
+
+    fn vector<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
+        self.put_i32(items.len() as i32);
+        for it in items {
+            item(self, it);
+        }
+    }
+}
