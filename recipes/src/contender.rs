@@ -207,14 +207,22 @@ impl Contender {
             missing.push(path);
         }
         for path in missing.iter().rev() {
-            match persist!(self.client.create(path, b"").container()) {
+            let create = || match self.client.server_kind().has_containers() {
+                true => self.client.create(path, b"").container(),
+                false => self.client.create(path, b""),
+            };
+            match persist!(create()) {
                 Err(error) if !error.is(Code::NodeExists) => return Err(error),
                 _ => {}
             }
         }
         let mode = CreateMode::EphemeralSequential;
         let txn = self.client.txn();
-        let txn = txn.create_as(&self.parent, b"", CreateMode::Container, Acl::open());
+        let parent_mode = match self.client.server_kind().has_containers() {
+            true => CreateMode::Container,
+            false => CreateMode::Persistent,
+        };
+        let txn = txn.create_as(&self.parent, b"", parent_mode, Acl::open());
         let mut results = txn.create_as(stem, data, mode, Acl::open()).commit().await?;
         match results.pop() {
             Some(OpResult::Created { path, stat }) => Ok((Path::new(path)?, stat)),
@@ -400,10 +408,11 @@ async fn clean_up(
     Ok(())
 }
 
-/// Deletes a parent whose sequence has come far, if it is empty.
+/// Deletes a parent, if it is empty, whose sequence has come far, or which no server reaps.
 async fn rotate(client: &Client, parent: &Path, name: &str) {
     let suffix = name.get(name.len().saturating_sub(10)..).and_then(|digits| digits.parse().ok());
-    if suffix.is_some_and(|suffix: i32| suffix >= ROTATE_FROM) {
+    let far = suffix.is_some_and(|suffix: i32| suffix >= ROTATE_FROM);
+    if far || !client.server_kind().has_containers() {
         // It is not empty, or somebody was faster: then a later one does it.
         let _ = client.delete(parent).await;
     }

@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::driver::{Backoff, Driver};
 use super::embedded::Embedded;
-use super::ground::{ConnectError, Ground, Hello, proved_until};
+use super::ground::{ConnectError, Ground, Hello, ServerKind, proved_until};
+use super::hosts::Hosts;
 use super::inbox::{Inbox, SessionStatus};
 use super::session::SessionCore;
+use super::tcp::Tcp;
 use super::{Auths, Client, SessionState, Shared, announce};
 use crate::model::{Error, Path, Zxid};
 use crate::seams::{Entropy, OsEntropy};
@@ -30,6 +32,7 @@ pub struct ClientBuilder {
     session_timeout: Duration,
     connect_timeout: Duration,
     auths: Vec<(String, Bytes)>,
+    server_kind: Option<ServerKind>,
     ground: Option<Arc<dyn Ground>>,
     entropy: Arc<dyn Entropy>,
 }
@@ -41,6 +44,7 @@ impl ClientBuilder {
             session_timeout: SESSION_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             auths: Vec::new(),
+            server_kind: None,
             ground: None,
             entropy: Arc::new(OsEntropy),
         }
@@ -69,6 +73,12 @@ impl ClientBuilder {
         self
     }
 
+    /// What the servers are. Left out, the client finds out by the word `srvr`, on a connection
+    /// of its own.
+    pub fn server_kind(self, kind: ServerKind) -> ClientBuilder {
+        ClientBuilder { server_kind: Some(kind), ..self }
+    }
+
     /// Stands on that ground, whatever `servers` says, and takes its random bytes from there.
     #[cfg(feature = "testing")]
     pub(crate) fn on(self, ground: Arc<dyn Ground>, entropy: Arc<dyn Entropy>) -> ClientBuilder {
@@ -87,11 +97,11 @@ impl ClientBuilder {
             let rule = "a session timeout is above 0";
             return Err(Error::invalid("session timeout", "0", rule));
         }
-        let ground = match &self.ground {
-            Some(ground) => Arc::clone(ground),
-            None => ground_of(&self.servers)?,
-        };
         let entropy = self.entropy;
+        let (ground, namespace) = match self.ground {
+            Some(ground) => (ground, None),
+            None => ground_of(&self.servers, self.server_kind, &*entropy)?,
+        };
         let first = open(&*ground, &*entropy, self.session_timeout);
         let core = match tokio::time::timeout(self.connect_timeout, first) {
             // An inline ground answers at once and needs no timer, so no runtime either.
@@ -129,7 +139,7 @@ impl ClientBuilder {
             shared.keep_driver(stop);
             tokio::spawn(driver.run(core));
         }
-        let client = Client { shared, namespace: None, pinned: None };
+        let client = Client { shared, namespace, pinned: None };
         for (scheme, credentials) in self.auths {
             client.add_auth(&scheme, credentials).await?;
         }
@@ -154,7 +164,7 @@ pub(super) async fn open(
                     inbox.prove_until(proved_until(sent, welcome.timeout));
                 }
                 let (id, password) = (welcome.session, welcome.password);
-                let kind = (ground.is_inline(), ground.deadline_is_proof());
+                let kind = (ground.is_inline(), ground.kind());
                 let core = SessionCore::new(id, password, welcome.timeout, inbox, kind);
                 core.set_link(Some(welcome.link));
                 core.inbox.set_status(SessionStatus::Connected);
@@ -170,17 +180,22 @@ pub(super) async fn open(
     }
 }
 
-fn ground_of(servers: &str) -> Result<Arc<dyn Ground>, Error> {
+/// The ground that a connect string names, and below which znode of it all paths lie.
+fn ground_of(
+    servers: &str,
+    kind: Option<ServerKind>,
+    entropy: &dyn Entropy,
+) -> Result<(Arc<dyn Ground>, Option<Path>), Error> {
     let Some(name) = servers.strip_prefix("embedded:") else {
-        let rule = "a connect string is embedded: or embedded:NAME";
-        return Err(Error::invalid("connect string", servers, rule));
+        let Hosts { servers, chroot } = Hosts::parse(servers)?;
+        return Ok((Arc::new(Tcp::new(servers, kind, entropy)), chroot));
     };
     if name.is_empty() {
-        return Ok(Arc::new(Embedded::private()));
+        return Ok((Arc::new(Embedded::private()), None));
     }
     if Path::new(format!("/{name}")).is_err() || name.contains('/') {
         let rule = "the name of an embedded coordinator is one part of a path";
         return Err(Error::invalid("connect string", servers, rule));
     }
-    Ok(Arc::new(Embedded::shared(name)))
+    Ok((Arc::new(Embedded::shared(name)), None))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hashbrown::HashMap;
 
-use super::ground::{Call, ConnectError, Failure, Ground, Hello, Link, Welcome};
+use super::ground::{Call, ConnectError, Failure, Ground, Hello, Link, ServerKind, Welcome};
 use super::inbox::{Inbox, SessionStatus};
 use crate::auth::digest_identity;
 use crate::engine::{Applied, Engine, Fired, Reader};
@@ -361,7 +361,7 @@ impl Ground for Embedded {
         true
     }
 
-    fn deadline_is_proof(&self) -> bool {
-        true
+    fn kind(&self) -> ServerKind {
+        ServerKind::Embedded
     }
 }

@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::inbox::{Arm, Inbox};
-use crate::model::{Password, Refusal, Request, Response, SessionId, Zxid};
+use crate::model::{
+    Create, CreateMode, Op, Password, Read, Refusal, Request, Response, SessionId, Write, Zxid,
+};
 
 /// The part of a session's timeout that is kept back, for clocks that run unevenly and for what
 /// lies between a deadline and whoever acts on it: one twentieth.
@@ -19,6 +21,72 @@ const MARGIN_DIVISOR: u32 = 20;
 /// `sent`.
 pub(crate) fn proved_until(sent: Instant, timeout: Duration) -> Instant {
     sent + (timeout - timeout / MARGIN_DIVISOR)
+}
+
+/// What a client stands on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServerKind {
+    /// A coordinator in this process.
+    Embedded,
+    /// A server of this project.
+    Synod,
+    /// Apache ZooKeeper 3.5 or later.
+    Apache,
+    /// ClickHouse Keeper.
+    Keeper,
+    /// It does not say: taken for a ZooKeeper.
+    #[default]
+    Unknown,
+}
+
+impl ServerKind {
+    /// Whether the coordinator keeps sessions such that their deadlines are proof: a ping is
+    /// answered only by who could expire the session.
+    pub(crate) fn deadline_is_proof(self) -> bool {
+        matches!(self, ServerKind::Embedded | ServerKind::Synod)
+    }
+
+    /// Whether it deletes containers that have become empty, and TTL znodes.
+    pub fn has_containers(self) -> bool {
+        self != ServerKind::Keeper
+    }
+
+    /// What the request asks for that this coordinator does not have. It is not sent then: some
+    /// coordinators drop the connection on what they do not know.
+    pub(crate) fn lacks(self, request: &Request) -> Option<&'static str> {
+        let ours = matches!(self, ServerKind::Embedded | ServerKind::Synod);
+        let created = |op: &Op| match op {
+            Op::Create(Create { mode, .. }) => {
+                *mode == CreateMode::Container || mode.ttl_ms().is_some()
+            }
+            _ => false,
+        };
+        match request {
+            Request::Write(Write::ProposeAt { .. }) if !ours => Some("a proposal at a zxid"),
+            _ if self.has_containers() => None,
+            Request::Write(Write::Op(op)) if created(op) => Some("a container or TTL znode"),
+            Request::Write(Write::Multi(ops)) if ops.iter().any(created) => {
+                Some("a container or TTL znode")
+            }
+            Request::Read(Read::WhoAmI) => Some("the list of the connection's identities"),
+            Request::Read(Read::Ephemerals { .. }) => Some("the list of a session's ephemerals"),
+            Request::Read(Read::DescendantCount { .. }) => Some("the count of descendants"),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for ServerKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ServerKind::Embedded => "the embedded coordinator",
+            ServerKind::Synod => "a synod server",
+            ServerKind::Apache => "Apache ZooKeeper",
+            ServerKind::Keeper => "ClickHouse Keeper",
+            ServerKind::Unknown => "a server of unknown make",
+        })
+    }
 }
 
 /// What a client says when it connects.
@@ -86,8 +154,8 @@ pub(crate) trait Ground: Send + Sync + 'static {
     /// breaks: then a client needs no task of its own.
     fn is_inline(&self) -> bool;
 
-    /// Whether a session's deadline rests on proof (see `Session::deadline_is_proof`).
-    fn deadline_is_proof(&self) -> bool;
+    /// What the coordinator is; known once connected.
+    fn kind(&self) -> ServerKind;
 }
 
 /// A connection: the ordered way down.

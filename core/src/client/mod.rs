@@ -10,16 +10,19 @@
 //! | `watch`, `queue`, `inbox` | watch handles, and what comes up to them |
 //! | `ground` | the seam: one ordered stream down and up |
 //! | `embedded` | the ground inside this process |
+//! | `tcp`, `hosts` | the ground of servers, and their connect strings |
 //! | `driver` | the one task of a client whose connection can break |
 
 mod builder;
 mod driver;
 pub(crate) mod embedded;
 pub(crate) mod ground;
+mod hosts;
 pub(crate) mod inbox;
 mod queue;
 mod requests;
 mod session;
+mod tcp;
 mod txn;
 mod watch;
 
@@ -36,6 +39,7 @@ use tracing::info;
 pub use builder::ClientBuilder;
 #[cfg(feature = "testing")]
 use ground::Ground;
+pub use ground::ServerKind;
 pub use inbox::SessionStatus;
 pub use requests::{
     CheckWatch, Children, CreateZnode, Delete, DescendantCount, Ephemerals, Exists, Get, GetAcl,
@@ -125,9 +129,12 @@ impl Client {
     ///
     /// `"embedded:"` is a private coordinator inside this process; `"embedded:NAME"` is shared by
     /// all clients of the process that name it, and lives as long as one of them.
+    /// `"zk1:2181,zk2:2181/app"` (or `"zk://…"`) names servers of the ZooKeeper protocol, this
+    /// project's or others', and the znode below which all paths of this client lie.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a connect string that names no ground.
+    /// [`Error::Invalid`] for a connect string that names no ground; [`Error::Connect`] when no
+    /// server could be reached within the connect timeout (30 s by default).
     pub async fn connect(servers: &str) -> Result<Client, Error> {
         Client::builder().servers(servers).connect().await
     }
@@ -217,6 +224,11 @@ impl Client {
     /// Without a driver no further session is opened.
     fn stop_driver(&self) {
         drop(self.shared.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// What this client stands on.
+    pub fn server_kind(&self) -> ServerKind {
+        self.session().core.kind
     }
 
     /// The highest zxid that the present session has seen.

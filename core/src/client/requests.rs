@@ -351,6 +351,19 @@ impl Get<'_> {
         data_of(self.client.call(request, subject).await?.0)
     }
 
+    /// Reads what is the newest when this is called: linearizable, on every ground. A plain get may
+    /// lag behind what other sessions have written, where members other than the leader answer
+    /// it. It sends a sync ahead of the get and waits for both at once.
+    ///
+    /// # Errors
+    /// As awaiting the builder.
+    pub async fn latest(self) -> Result<(Bytes, Stat), Error> {
+        let sync = self.client.sync();
+        // In the order of their first polls, both go over one session.
+        let (synced, got) = futures::future::join(sync.run(), self.run()).await;
+        synced.and(got)
+    }
+
     /// Leaves a watch in the same step: it fires at the first change after what was read. If the
     /// znode is not there, no watch is left.
     ///

@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
 use super::Shared;
-use super::ground::{Call, Failure, Link, Reply};
+use super::ground::{Call, Failure, Link, Reply, ServerKind};
 use super::inbox::{Arm, Inbox, SessionStatus};
-use crate::model::limits::CONTENDERS_PER_SESSION_MAX;
+use crate::model::limits::{
+    CONTENDERS_PER_SESSION_MAX, OUTSTANDING_UNIT_BYTES, OUTSTANDING_UNITS_MAX,
+};
 use crate::model::{
-    Code, Error, Password, Request, Response, SessionEnd, SessionId, WatchKind, WatchRequest,
+    Code, Error, Op, Password, Request, Response, SessionEnd, SessionId, WatchKind, WatchRequest,
     Write, Zxid,
 };
 
@@ -30,7 +32,9 @@ pub(crate) struct SessionCore {
     pub(crate) inbox: Arc<Inbox>,
     link: ArcSwapOption<Box<dyn Link>>,
     inline: bool,
-    deadline_is_proof: bool,
+    pub(crate) kind: ServerKind,
+    /// Bounds what is under way, by size.
+    outstanding: Semaphore,
     slots_taken: AtomicUsize,
     cleanups: Mutex<Vec<BoxFuture<'static, ()>>>,
     /// Wakes the driver when there are cleanups.
@@ -81,7 +85,7 @@ impl SessionCore {
         password: Password,
         timeout: Duration,
         inbox: Arc<Inbox>,
-        (inline, deadline_is_proof): (bool, bool),
+        (inline, kind): (bool, ServerKind),
     ) -> SessionCore {
         SessionCore {
             id,
@@ -90,7 +94,8 @@ impl SessionCore {
             inbox,
             link: ArcSwapOption::empty(),
             inline,
-            deadline_is_proof,
+            kind,
+            outstanding: Semaphore::new(OUTSTANDING_UNITS_MAX as usize),
             slots_taken: AtomicUsize::new(0),
             cleanups: Mutex::default(),
             cleanup_added: Notify::new(),
@@ -205,7 +210,7 @@ impl Session {
     /// whose followers answer pings themselves: there the deadline is advice, and only a fence
     /// (or a guarded transaction) is safe.
     pub fn deadline_is_proof(&self) -> bool {
-        self.core.deadline_is_proof
+        self.core.kind.deadline_is_proof()
     }
 
     pub(crate) fn inbox(&self) -> &Inbox {
@@ -268,6 +273,14 @@ impl Session {
         arm: Option<Arm>,
         subject: Subject,
     ) -> Result<(Response, Zxid), Error> {
+        if let Some(what) = self.core.kind.lacks(&request) {
+            return Err(Error::Unsupported { what, ground: self.core.kind.to_string() });
+        }
+        // An inline ground has answered before there could be a second request.
+        let _permit = match self.core.inline {
+            true => None,
+            false => self.core.outstanding.acquire_many(weight_of(&request)).await.ok(),
+        };
         while self.status() != SessionStatus::Connected {
             if !self.core.connected().await {
                 return Err(self.over(self.end().unwrap_or(SessionEnd::Closed), false));
@@ -310,6 +323,22 @@ impl Session {
             None => Error::ConnectionLost { request: subject.to_string(), maybe_applied },
         }
     }
+}
+
+/// How many units a request takes of what may be under way.
+fn weight_of(request: &Request) -> u32 {
+    let bytes_of = |op: &Op| match op {
+        Op::Create(create) => create.data.as_ref().map_or(0, |data| data.len()),
+        Op::SetData { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+        Op::Delete { .. } | Op::Check { .. } => 0,
+    };
+    let bytes = match request {
+        Request::Write(Write::Op(op) | Write::ProposeAt { op, .. }) => bytes_of(op),
+        Request::Write(Write::Multi(ops)) => ops.iter().map(bytes_of).sum(),
+        _ => 0,
+    };
+    let units = 1 + bytes / OUTSTANDING_UNIT_BYTES;
+    u32::try_from(units).unwrap_or(u32::MAX).min(OUTSTANDING_UNITS_MAX)
 }
 
 impl std::fmt::Debug for Session {

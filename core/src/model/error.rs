@@ -251,7 +251,7 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
         /// The kind of coordinator.
-        ground: &'static str,
+        ground: String,
     },
     /// A named bound is reached.
     #[error("{what}: at most {max} at a time")]

@@ -72,3 +72,14 @@ pub const REQUEST_BYTES_MAX: usize = 0x10_FFFF;
 
 /// Largest frame that a client accepts from a server, in bytes: a long list of children.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// Longest that one attempt to connect to one server takes, in milliseconds (a third of the session
+/// timeout if that is shorter).
+pub const CONNECT_ATTEMPT_MS_MAX: u64 = 5_000;
+
+/// Most that a session may have under way on a connection, in units of
+/// [`OUTSTANDING_UNIT_BYTES`]: a request takes one, and one more for each unit of its size.
+pub const OUTSTANDING_UNITS_MAX: u32 = 4_096;
+
+/// The unit in which requests under way are counted, in bytes.
+pub const OUTSTANDING_UNIT_BYTES: usize = 4_096;

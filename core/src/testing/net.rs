@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::LATENCY_MS;
 use crate::client::embedded::{Coordinator as Core, EmbeddedLink};
 use crate::client::ground::{
-    Call, ConnectError, Failure, Ground, Hello, Link, ReplyTo, Welcome, proved_until,
+    Call, ConnectError, Failure, Ground, Hello, Link, ReplyTo, ServerKind, Welcome, proved_until,
 };
 use crate::client::inbox::{Arm, Inbox, SessionStatus};
 use crate::model::{Request, SessionId, Write};
@@ -134,8 +134,8 @@ impl Ground for Net {
         false
     }
 
-    fn deadline_is_proof(&self) -> bool {
-        true
+    fn kind(&self) -> ServerKind {
+        ServerKind::Embedded
     }
 }
 

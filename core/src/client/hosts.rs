@@ -1,0 +1,95 @@
+//! Connect strings of servers: `host:port,host:port/chroot`, with or without `zk://`.
+
+use crate::model::{Error, Path};
+
+/// The port of the ZooKeeper protocol.
+const DEFAULT_PORT: u16 = 2181;
+
+/// Most servers in one connect string.
+const SERVERS_MAX: usize = 64;
+
+/// What a connect string names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hosts {
+    /// `host:port` of each.
+    pub(super) servers: Vec<String>,
+    /// Below which all paths of the client lie.
+    pub(super) chroot: Option<Path>,
+}
+
+impl Hosts {
+    pub(super) fn parse(text: &str) -> Result<Hosts, Error> {
+        let refuse = |rule: &'static str| Err(Error::invalid("connect string", text, rule));
+        if text.starts_with("zks://") {
+            return refuse("zks:// (TLS) is not there yet; zk:// is");
+        }
+        let rest = text.strip_prefix("zk://").unwrap_or(text);
+        let (hosts, chroot) = match rest.find('/') {
+            Some(slash) => (&rest[..slash], Some(&rest[slash..])),
+            None => (rest, None),
+        };
+        let chroot = match chroot {
+            None | Some("/") => None,
+            Some(chroot) => Some(Path::new(chroot)?),
+        };
+        let mut servers = Vec::new();
+        for host in hosts.split(',') {
+            match server(host.trim()) {
+                Some(server) => servers.push(server),
+                None => {
+                    return refuse(
+                        "a connect string is embedded:, embedded:NAME, or HOST[:PORT] of each \
+                         server, separated by commas, with /CHROOT at the end if any",
+                    );
+                }
+            }
+        }
+        if servers.len() > SERVERS_MAX {
+            return refuse("a connect string names at most 64 servers");
+        }
+        Ok(Hosts { servers, chroot })
+    }
+}
+
+fn server(host: &str) -> Option<String> {
+    let (name, port) = if let Some(rest) = host.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        address.parse::<std::net::Ipv6Addr>().ok()?;
+        (format!("[{address}]"), port.strip_prefix(':').or(port.is_empty().then_some("")))
+    } else {
+        let (name, port) = host.split_once(':').unwrap_or((host, ""));
+        let has_port = host.contains(':');
+        (name.to_owned(), (!has_port || !port.is_empty()).then_some(port))
+    };
+    let port = match port? {
+        "" => DEFAULT_PORT,
+        port => port.parse().ok().filter(|port| *port != 0)?,
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let plain = !name.is_empty() && name.chars().all(allowed);
+    (plain || name.starts_with('[')).then(|| format!("{name}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_and_chroot_come_apart() {
+        let hosts = Hosts::parse("zk://zk1:2181, zk2,[::1]:99,127.0.0.1/app/x").expect("valid");
+        assert_eq!(hosts.servers, ["zk1:2181", "zk2:2181", "[::1]:99", "127.0.0.1:2181"]);
+        assert_eq!(hosts.chroot.expect("named").as_str(), "/app/x");
+        assert_eq!(Hosts::parse("zk1/").expect("valid").chroot, None);
+    }
+
+    #[test]
+    fn what_names_no_server_is_refused_by_name() {
+        for text in
+            ["", ",", "zk1,", "zk1:", "zk1:0", "zk1:x", "zk1:70000", "[::1", "[x]", "a b", "a:1:2"]
+        {
+            let error = Hosts::parse(text).expect_err(text).to_string();
+            assert!(error.contains("HOST[:PORT]"), "{text:?}: {error}");
+        }
+        assert!(Hosts::parse("zk1/a/").is_err() && Hosts::parse("zks://zk1").is_err());
+    }
+}

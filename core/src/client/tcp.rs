@@ -1,0 +1,409 @@
+//! The ground of servers: the ZooKeeper protocol over TCP.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use super::ground::{
+    Call, ConnectError, Failure, Ground, Hello, Link, ReplyTo, ServerKind, Welcome, proved_until,
+};
+use super::inbox::{Arm, Inbox, SessionStatus};
+use crate::model::limits::{CONNECT_ATTEMPT_MS_MAX, REPLY_BYTES_MAX};
+use crate::model::{Code, Password, Refusal, Request, Zxid};
+use crate::seams::Entropy;
+use crate::wire::{
+    self, ConnectReply, ConnectRequest, Incoming, Shape, decode_incoming, encode_request,
+};
+
+/// The least that a reply has: xid, zxid, error.
+const REPLY_BYTES_MIN: usize = 16;
+
+/// Longest answer to a four-letter word that is read, in bytes.
+const WORD_BYTES_MAX: u64 = 64 * 1024;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing below panics half way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Servers that hold one tree.
+pub(super) struct Tcp {
+    servers: Vec<String>,
+    /// Which server is tried next.
+    next: Mutex<usize>,
+    kind: OnceLock<ServerKind>,
+}
+
+impl Tcp {
+    /// `kind`: what the servers are; `None` finds out.
+    pub(super) fn new(
+        mut servers: Vec<String>,
+        kind: Option<ServerKind>,
+        entropy: &dyn Entropy,
+    ) -> Tcp {
+        // Shuffled (Fisher and Yates), so that clients spread over the servers.
+        for place in (1..servers.len()).rev() {
+            let mut random = [0; 8];
+            entropy.fill(&mut random);
+            let other = u64::from_le_bytes(random) % (place as u64 + 1);
+            servers.swap(place, other as usize);
+        }
+        let kind = kind.map(OnceLock::from).unwrap_or_default();
+        Tcp { servers, next: Mutex::new(0), kind }
+    }
+
+    fn next_server(&self) -> &str {
+        let mut next = lock(&self.next);
+        let server = &self.servers[*next % self.servers.len()];
+        *next = (*next + 1) % self.servers.len();
+        server
+    }
+}
+
+#[async_trait]
+impl Ground for Tcp {
+    async fn connect(&self, hello: Hello, inbox: Arc<Inbox>) -> Result<Welcome, ConnectError> {
+        let server = self.next_server();
+        let limit = (hello.timeout / 3).min(Duration::from_millis(CONNECT_ATTEMPT_MS_MAX));
+        match timeout(limit, shake_hands(server, &hello)).await {
+            Ok(Ok((stream, reply))) => {
+                if self.kind.get().is_none() {
+                    let kind = timeout(limit, kind_of(server)).await.unwrap_or_default();
+                    debug!(server, ?kind, "found out what the server is");
+                    self.kind.get_or_init(|| kind);
+                }
+                welcome(stream, reply, inbox)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let reason = format!("{server} did not answer within {limit:?}");
+                Err(ConnectError::Unreachable(reason))
+            }
+        }
+    }
+
+    fn is_inline(&self) -> bool {
+        false
+    }
+
+    fn kind(&self) -> ServerKind {
+        self.kind.get().copied().unwrap_or_default()
+    }
+}
+
+async fn shake_hands(
+    server: &str,
+    hello: &Hello,
+) -> Result<(TcpStream, ConnectReply), ConnectError> {
+    let failed = |what: String| ConnectError::Unreachable(format!("{server}: {what}"));
+    let mut stream = TcpStream::connect(server).await.map_err(|error| failed(error.to_string()))?;
+    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+    let (session, password) = match hello.resume {
+        Some((session, password)) => (session, password),
+        None => (crate::model::SessionId(0), Password([0; 16])),
+    };
+    let mut out = BytesMut::new();
+    let request = ConnectRequest {
+        last_zxid: hello.last_zxid,
+        timeout_ms: i32::try_from(hello.timeout.as_millis()).unwrap_or(i32::MAX),
+        session,
+        password: Bytes::copy_from_slice(&password.0),
+        read_only: Some(false),
+    };
+    request.encode(&mut out);
+    stream.write_all(&out).await.map_err(|error| failed(error.to_string()))?;
+    let mut received = BytesMut::new();
+    let frame = loop {
+        match wire::take_frame(&mut received, ConnectReply::BYTES_MIN, REPLY_BYTES_MAX) {
+            Ok(Some(frame)) => break frame,
+            Ok(None) => {}
+            Err(error) => return Err(failed(error.to_string())),
+        }
+        match stream.read_buf(&mut received).await {
+            Ok(0) if hello.last_zxid > Zxid::ZERO => {
+                let seen = hello.last_zxid;
+                return Err(failed(format!("it closed; it may be behind {seen}, which was seen")));
+            }
+            Ok(0) => return Err(failed("it closed the connection".to_owned())),
+            Ok(_) => {}
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    };
+    let reply = ConnectReply::decode(frame).map_err(|error| failed(error.to_string()))?;
+    match (reply.timeout_ms > 0, hello.resume) {
+        (true, _) => Ok((stream, reply)),
+        (false, Some(_)) => Err(ConnectError::SessionOver),
+        (false, None) => Err(failed("it gave no session".to_owned())),
+    }
+}
+
+fn welcome(
+    stream: TcpStream,
+    reply: ConnectReply,
+    inbox: Arc<Inbox>,
+) -> Result<Welcome, ConnectError> {
+    let session_timeout = Duration::from_millis(reply.timeout_ms.unsigned_abs().into());
+    let password = <[u8; 16]>::try_from(&*reply.password).map_err(|_| {
+        let bytes = reply.password.len();
+        ConnectError::Unreachable(format!("a session password of {bytes} bytes, not 16"))
+    })?;
+    let shared = Arc::new(Shared {
+        sending: Mutex::default(),
+        filled: Notify::new(),
+        inbox,
+        session_timeout,
+    });
+    let task = tokio::spawn(carry(stream, Arc::clone(&shared)));
+    Ok(Welcome {
+        session: reply.session,
+        password: Password(password),
+        timeout: session_timeout,
+        link: Box::new(TcpLink { shared, task }),
+    })
+}
+
+/// Asks a server what it is, on a connection of its own: whoever does not know a request may
+/// drop the connection, and with it what hangs on its session.
+async fn kind_of(server: &str) -> ServerKind {
+    let mut answer = Vec::new();
+    if let Ok(mut stream) = TcpStream::connect(server).await
+        && stream.write_all(b"srvr").await.is_ok()
+    {
+        // What came until an error says enough.
+        let _ = (&mut stream).take(WORD_BYTES_MAX).read_to_end(&mut answer).await;
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    let version = answer.lines().next().unwrap_or_default();
+    if version.contains("synod") {
+        ServerKind::Synod
+    } else if version.starts_with("ClickHouse Keeper") {
+        ServerKind::Keeper
+    } else if version.starts_with("Zookeeper version:") {
+        ServerKind::Apache
+    } else {
+        ServerKind::Unknown
+    }
+}
+
+/// A request whose reply is awaited.
+struct Pending {
+    xid: i32,
+    shape: Shape,
+    reply_to: ReplyTo,
+    arm: Option<Arm>,
+    sent: Instant,
+    /// Whether its reply proves that the session lives.
+    proves: bool,
+    /// The number of the request on this connection.
+    number: u64,
+}
+
+#[derive(Default)]
+struct Sending {
+    /// Encoded requests that are not written yet.
+    out: BytesMut,
+    /// Requests under xids of their own: answered in this order.
+    pending: VecDeque<Pending>,
+    /// Requests under an xid that the protocol reserves: answered in order an xid.
+    reserved: VecDeque<Pending>,
+    last_xid: i32,
+    /// How many requests were encoded.
+    encoded: u64,
+    /// How many of them the writer has taken: those may have reached the server.
+    taken: u64,
+    closed: bool,
+}
+
+struct Shared {
+    sending: Mutex<Sending>,
+    /// There is something to write.
+    filled: Notify,
+    inbox: Arc<Inbox>,
+    session_timeout: Duration,
+}
+
+/// A connection to a server.
+struct TcpLink {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for TcpLink {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.shared.break_off();
+    }
+}
+
+impl Link for TcpLink {
+    fn send(&self, call: Call) {
+        let Call { request, reply_to, arm } = call;
+        let mut sending = lock(&self.shared.sending);
+        if sending.closed {
+            drop(sending);
+            let failure = Failure::Disconnected { maybe_applied: false };
+            return self.shared.inbox.reply(reply_to, arm, Err(failure));
+        }
+        // Positive, and around again after the last.
+        let xid = sending.last_xid.checked_add(1).unwrap_or(1);
+        let (xid, shape) = match encode_request(&mut sending.out, xid, &request) {
+            Ok(encoded) => encoded,
+            Err(code) => {
+                drop(sending);
+                let failure = Failure::Refused(Refusal::new(code, code.rule()), Zxid::ZERO);
+                return self.shared.inbox.reply(reply_to, arm, Err(failure));
+            }
+        };
+        sending.encoded += 1;
+        let proves = matches!(request, Request::Write(_) | Request::Sync { .. } | Request::Ping);
+        let (sent, number) = (Instant::now(), sending.encoded);
+        let pending = Pending { xid, shape, reply_to, arm, sent, proves, number };
+        if xid > 0 {
+            sending.last_xid = xid;
+            sending.pending.push_back(pending);
+        } else {
+            sending.reserved.push_back(pending);
+        }
+        drop(sending);
+        self.shared.filled.notify_one();
+    }
+}
+
+impl Shared {
+    /// Ends the connection at this end: whoever waits for a reply is told that none comes.
+    fn break_off(&self) {
+        let mut sending = lock(&self.sending);
+        if std::mem::replace(&mut sending.closed, true) {
+            return;
+        }
+        let taken = sending.taken;
+        let pending = std::mem::take(&mut sending.pending);
+        let reserved = std::mem::take(&mut sending.reserved);
+        sending.out = BytesMut::new();
+        drop(sending);
+        self.inbox.set_status(SessionStatus::Disconnected);
+        for pending in pending.into_iter().chain(reserved) {
+            let failure = Failure::Disconnected { maybe_applied: pending.number <= taken };
+            self.inbox.reply(pending.reply_to, pending.arm, Err(failure));
+        }
+    }
+
+    /// Takes out the request that a reply of this xid answers.
+    fn answered(&self, xid: i32) -> Option<Pending> {
+        let mut sending = lock(&self.sending);
+        if xid > 0 {
+            return match sending.pending.front() {
+                Some(first) if first.xid == xid => sending.pending.pop_front(),
+                _ => None,
+            };
+        }
+        let place = sending.reserved.iter().position(|pending| pending.xid == xid)?;
+        sending.reserved.remove(place)
+    }
+
+    /// Delivers one frame.
+    fn deliver(&self, frame: Bytes) -> Result<(), wire::DecodeError> {
+        let mut pending = None;
+        let shape_of = |xid| {
+            pending = self.answered(xid);
+            pending.as_ref().map(|pending: &Pending| pending.shape.clone())
+        };
+        match decode_incoming(frame, shape_of) {
+            Ok(Incoming::Event(None)) => {}
+            Ok(Incoming::Event(Some(event))) => {
+                let mut wakers = Vec::new();
+                self.inbox.event(&event, &mut wakers);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+            Ok(Incoming::Reply { zxid, result, .. }) => {
+                let Some(pending) = pending else { return Ok(()) };
+                let over = matches!(&result, Err(refusal) if refusal.code == Code::SessionExpired);
+                if pending.proves && !over {
+                    self.inbox.prove_until(proved_until(pending.sent, self.session_timeout));
+                }
+                let zxid = zxid.unwrap_or_default();
+                let reply = result
+                    .map(|response| (response, zxid))
+                    .map_err(|refusal| Failure::Refused(refusal, zxid));
+                self.inbox.reply(pending.reply_to, pending.arm, reply);
+            }
+            Err(error) => {
+                // The request that it answered, if any, was done or not: nobody knows.
+                if let Some(Pending { reply_to, arm, .. }) = pending {
+                    let failure = Failure::Disconnected { maybe_applied: true };
+                    self.inbox.reply(reply_to, arm, Err(failure));
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Carries both directions until one of them ends.
+async fn carry(stream: TcpStream, shared: Arc<Shared>) {
+    let (from, to) = stream.into_split();
+    let why = tokio::select! {
+        why = receive(from, &shared) => why,
+        why = write(to, &shared) => why,
+    };
+    debug!(why, "the connection ended");
+    shared.break_off();
+}
+
+async fn write(mut to: OwnedWriteHalf, shared: &Shared) -> String {
+    loop {
+        let out = {
+            let mut sending = lock(&shared.sending);
+            sending.taken = sending.encoded;
+            sending.out.split()
+        };
+        if out.is_empty() {
+            shared.filled.notified().await;
+        } else if let Err(error) = to.write_all(&out).await {
+            return error.to_string();
+        }
+    }
+}
+
+async fn receive(mut from: OwnedReadHalf, shared: &Shared) -> String {
+    // Pings go out thrice in a timeout: two without an answer, and another server may do better
+    // while the session still lives.
+    let patience = shared.session_timeout * 2 / 3;
+    let mut received = BytesMut::new();
+    loop {
+        match timeout(patience, from.read_buf(&mut received)).await {
+            Err(_) => return format!("nothing was heard for {patience:?}"),
+            Ok(Ok(0)) => return "the server closed it".to_owned(),
+            Ok(Err(error)) => return error.to_string(),
+            Ok(Ok(_)) => {}
+        }
+        loop {
+            match wire::take_frame(&mut received, REPLY_BYTES_MIN, REPLY_BYTES_MAX) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    if let Err(error) = shared.deliver(frame) {
+                        warn!(%error, "a reply cannot be read");
+                        return error.to_string();
+                    }
+                }
+                Err(error) => return error.to_string(),
+            }
+        }
+        if received.is_empty() {
+            // A large reply's buffer is not kept.
+            received = BytesMut::new();
+        }
+    }
+}
