@@ -1,4 +1,4 @@
-//! What the examples share: the end of their session on Ctrl-C.
+//! What the examples share: where they connect to, and the end of their session on Ctrl-C.
 
 use std::future::Future;
 
@@ -22,4 +22,11 @@ pub async fn until_ctrl_c(
     };
     client.close().await?;
     outcome
+}
+
+/// Where to connect to: what follows `--server`, or else `embedded`, a coordinator inside this
+/// process.
+pub fn server(embedded: &str) -> String {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--server");
+    arguments.nth(1).unwrap_or_else(|| embedded.to_owned())
 }

@@ -1,11 +1,11 @@
 //! A service follows its limits: good changes are taken, bad ones are reported.
 //!
-//! `cargo run --example config_watch`
+//! `cargo run --example config_watch [-- --server 127.0.0.1:2181]`
 
 use futures::StreamExt;
 use serde::Deserialize;
 use synod::{Client, ConfigWatch, Error};
-use synod_examples::until_ctrl_c;
+use synod_examples::{server, until_ctrl_c};
 
 #[derive(Debug, Deserialize)]
 struct Limits {
@@ -15,12 +15,13 @@ struct Limits {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let client = Client::connect("embedded:").await?;
+    let client = Client::connect(&server("embedded:")).await?;
     until_ctrl_c(&client, follow(&client)).await
 }
 
 async fn follow(client: &Client) -> Result<(), Error> {
-    client.create("/limits", br#"{"rps": 100, "burst": 200}"#).await?;
+    // Ephemeral, so that the example leaves nothing behind.
+    client.create("/limits", br#"{"rps": 100, "burst": 200}"#).ephemeral().await?;
     let config = ConfigWatch::<Limits>::open(client, "/limits").await?;
     let now = config.current();
     let Limits { rps, burst } = now.value;

@@ -1,16 +1,16 @@
 //! Three workers take turns on a lock, and a fence at the resource knows their tokens.
 //!
-//! `cargo run --example lock`
+//! `cargo run --example lock [-- --server 127.0.0.1:2181]`
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use synod::{Client, Error, Fence, Lock};
-use synod_examples::until_ctrl_c;
+use synod_examples::{server, until_ctrl_c};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let client = Client::connect("embedded:").await?;
+    let client = Client::connect(&server("embedded:")).await?;
     until_ctrl_c(&client, take_turns(&client)).await
 }
 

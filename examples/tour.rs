@@ -1,7 +1,7 @@
 //! The main job in a minute: workers take turns on a lock, one leads and is replaced when it
 //! dies, and all follow a configuration.
 //!
-//! `cargo run --example tour`
+//! `cargo run --example tour [-- --server 127.0.0.1:2181]`
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 use futures::stream::FuturesUnordered;
 use synod::{Client, ConfigWatch, Election, Error, Fence, Lock};
-use synod_examples::until_ctrl_c;
+use synod_examples::{server, until_ctrl_c};
 use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let client = Client::connect("embedded:tour").await?;
+    let client = Client::connect(&server("embedded:tour")).await?;
     until_ctrl_c(&client, async {
         println!("1. A lock: one holder at a time, each with a greater fencing token");
         take_turns(&client).await?;
@@ -46,7 +46,7 @@ async fn replace_a_leader() -> Result<(), Error> {
     let mut campaigns = FuturesUnordered::new();
     for name in ["ann", "bob"] {
         // A client of its own, as on a machine of its own.
-        let client = Client::connect("embedded:tour").await?;
+        let client = Client::connect(&server("embedded:tour")).await?;
         let election = Election::new(&client, "/leader")?.with_name(name);
         campaigns.push(async move { (name, client, election.campaign().await) });
     }
@@ -61,7 +61,7 @@ async fn replace_a_leader() -> Result<(), Error> {
 }
 
 async fn follow_a_change(client: &Client) -> Result<(), Error> {
-    client.create("/greeting", br#""hello""#).await?;
+    client.create("/greeting", br#""hello""#).ephemeral().await?;
     let follower = async |name: &str| {
         let config = ConfigWatch::<String>::open(client, "/greeting").await?;
         let (now, mut changes) = (config.current(), config.changes());

@@ -225,6 +225,12 @@ impl Contender {
         let txn = txn.create_as(&self.parent, b"", parent_mode, Acl::open());
         let mut results = txn.create_as(stem, data, mode, Acl::open()).commit().await?;
         match results.pop() {
+            // Apache ZooKeeper leaves the Stat out here.
+            Some(OpResult::Created { path, stat }) if stat.czxid == Zxid::ZERO => {
+                let path = Path::new(path)?;
+                let stat = persist!(self.client.exists(&path))?.unwrap_or(stat);
+                Ok((path, stat))
+            }
             Some(OpResult::Created { path, stat }) => Ok((Path::new(path)?, stat)),
             other => {
                 let rule = "a create answers with path and Stat";
