@@ -28,6 +28,13 @@ const PLACES: [&str; 9] =
 /// What the coordinator itself made.
 const OWN: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
 
+/// A name that does not fit where short ones may be kept.
+const LONG: &str = "a-name-that-is-longer-than-most-names-are";
+
+/// Sizes of data and lengths of names around those where something may be kept otherwise.
+pub const SIZES: &[usize] =
+    &[7, 8, 9, 15, 16, 17, 22, 23, 24, 25, 31, 32, 33, 63, 64, 65, 255, 256];
+
 const MALFORMED: [&str; 15] = [
     "",
     "a",
@@ -165,7 +172,7 @@ fn new_path(world: &World) -> BoxedStrategy<Arc<str>> {
     let below: Vec<Arc<str>> = parents
         .flat_map(|parent| {
             let parent = parent.trim_end_matches('/');
-            ["a", "b", "s-"].map(|name| Arc::from(format!("{parent}/{name}")))
+            ["a", "b", "s-", LONG].map(|name| Arc::from(format!("{parent}/{name}")))
         })
         .collect();
     let bare = select(vec!["/", "/a/", "/b/", "/.", "/a/s"]).prop_map(Arc::from);
@@ -177,7 +184,13 @@ fn depth(path: &str) -> usize {
 }
 
 fn data() -> impl Strategy<Value = Option<Bytes>> {
-    select(vec![None, Some(""), Some("x"), Some("yz")]).prop_map(|text| text.map(Bytes::from))
+    let size = prop_oneof![4 => 0..3usize, 1 => select(SIZES)];
+    prop_oneof![1 => Just(None), 5 => size.prop_map(|size| Some(bytes(size)))]
+}
+
+/// So many bytes, no two of them alike for long.
+pub fn bytes(size: usize) -> Bytes {
+    (0..size).map(|at| b'a' + (at % 23) as u8).collect()
 }
 
 /// −1 often, else a version that a znode of this universe may have, or none has.

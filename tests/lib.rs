@@ -6,9 +6,11 @@
 //! | [`model`] | [`NaiveCoordinator`](model::NaiveCoordinator): the specification as plain maps and sets |
 //! | [`program`] | [`Step`](program::Step)s of a program, and [`World`](program::World), which runs them on the model |
 //! | [`generator`] | random steps over a universe so small that they keep meeting |
+//! | [`engines`] | the real engine, twice, beside the model |
 //! | [`coverage`] | which operations ended in which way, so that a generator is known to bite |
 
 pub mod coverage;
+pub mod engines;
 pub mod generator;
 pub mod model;
 pub mod program;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use proptest::strategy::{BoxedStrategy, Just, Strategy};
 use proptest_state_machine::ReferenceStateMachine;
 use synod_core::model::{
-    Entry, Identity, Op, Password, Read, Rearm, Response, SessionId, WatchRequest, Write, Zxid,
+    AddWatchMode, Entry, Identity, Op, Password, Read, Rearm, Response, SessionId, WatchRequest,
+    Write, Zxid,
 };
 
 use crate::generator;
@@ -64,7 +65,8 @@ pub enum Action {
         /// Which client.
         client: usize,
     },
-    /// The client's connection proves one more identity.
+    /// The client's connection proves one more identity, and then leaves a watch where nothing
+    /// happens: from that on the events of all its watches are judged by all that it is.
     Authenticate {
         /// Which client.
         client: usize,
@@ -305,7 +307,8 @@ impl World {
                 if !mine.contains(identity) {
                     *mine = mine.iter().chain([identity]).cloned().collect();
                 }
-                Command::Nothing
+                let (path, mode) = (Arc::from("/nothing"), AddWatchMode::Persistent);
+                self.watch(*client, WatchRequest::Add { path, mode })
             }
             Action::Write { client, stamp, write } => self.write(*client, *stamp, write.clone()),
             Action::Propose { client, ahead, op } => {

@@ -1,11 +1,12 @@
 //! Sessions: how they begin, move, write in order, and end.
 
 use synod_core::model::{
-    Acl, Code, CreateMode, Entry, Op, Password, Response, SessionId, Write, Zxid,
+    Acl, AddWatchMode, Code, CreateMode, Entry, Op, Password, Read, Rearm, Response, SessionId,
+    WatchKind, WatchRequest, Write, Zxid,
 };
 
 use crate::bench::{
-    ANN, BEN, Bench, EPHEMERAL, PERSISTENT, check_op, code, create, delete, set, set_acl,
+    ANN, BEN, Bench, EPHEMERAL, PERSISTENT, check_op, code, create, delete, exists, set, set_acl,
 };
 
 const NEW: SessionId = SessionId(42);
@@ -33,6 +34,29 @@ fn a_session_number_is_given_once_at_a_time() {
     let other = Write::CreateSession { id: NEW, password: Password([1; 16]), timeout_ms: 40_000 };
     assert_eq!(code(bench.system(other)), Code::SystemError);
     assert_eq!(state(&bench, NEW), before);
+}
+
+#[test]
+fn the_coordinators_own_number_is_no_clients() {
+    let mut bench = Bench::new();
+    assert_eq!(code(bench.open(SessionId::SYSTEM)), Code::SystemError);
+    assert!(bench.engine.session(SessionId::SYSTEM).is_none());
+}
+
+#[test]
+fn nobody_reads_or_watches_without_a_session() {
+    let mut bench = Bench::with(&["/a"]);
+    for read in [exists("/a", true), Read::WhoAmI, Read::Ephemerals { prefix: None }] {
+        assert_eq!(code(bench.read(NEW, read)), Code::SessionExpired);
+    }
+    let (path, kind, mode) = ("/a".into(), WatchKind::Any, AddWatchMode::Persistent);
+    let add = WatchRequest::Add { path, mode };
+    let check = WatchRequest::Check { path: "/a".into(), kind };
+    for request in [add, check, WatchRequest::Rearm(Rearm::default())] {
+        assert_eq!(code(bench.watch(NEW, request)), Code::SessionExpired);
+    }
+    bench.open(NEW).expect("a new session");
+    assert!(!bench.has_watch(NEW, "/a", WatchKind::Any));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What a watch tells, to whom, how often and in which order.
 
 use synod_core::engine::Fired;
-use synod_core::model::{Acl, AddWatchMode, Code, Event, EventKind, Perms, WatchKind, Write};
+use synod_core::model::limits::WATCHES_PER_SESSION_MAX;
+use synod_core::model::{
+    Acl, AddWatchMode, Code, Event, EventKind, Perms, WatchKind, WatchRequest, Write,
+};
 
 use EventKind::{ChildrenChanged, Created, DataChanged, Deleted};
 
@@ -395,6 +398,27 @@ fn an_attachment_elsewhere_does_not_end_the_watches_here() {
     bench.write(BEN, Write::Attach { timeout_ms: 4_000 }).expect("attached");
     bench.set(ANN, "/a", "x");
     assert_eq!(bench.events(), told(&[(BEN, DataChanged, "/a")]));
+}
+
+#[test]
+fn a_session_has_a_bounded_number_of_watches_on_one_member() {
+    let mut bench = Bench::with(&["/a"]);
+    for number in 0..WATCHES_PER_SESSION_MAX {
+        bench.add_watch(BEN, &number.to_string(), STAYS);
+    }
+    let more = WatchRequest::Add { path: "/more".into(), mode: STAYS };
+    assert_eq!(code(bench.watch(BEN, more)), Code::Throttled);
+    for read in [exists("/a", true), exists("/none", true), get("/a", true), children("/a", true)] {
+        assert_eq!(code(bench.read(BEN, read.clone())), Code::Throttled, "{read:?}");
+    }
+    assert!(!bench.has_watch(BEN, "/a", WatchKind::Any));
+    bench.add_watch(BEN, "5", STAYS);
+    bench.add_watch(ANN, "/more", STAYS);
+    bench.watch(BEN, WatchRequest::Remove { path: "5".into(), kind: WatchKind::Any }).expect("had");
+    bench.watch_exists(BEN, "/a");
+    bench.set(ANN, "/a", "x");
+    assert_eq!(bench.events(), told(&[(BEN, DataChanged, "/a")]));
+    bench.watch_exists(BEN, "/a");
 }
 
 #[test]
