@@ -103,13 +103,15 @@ impl ClientBuilder {
             None => ground_of(&self.servers, self.server_kind, &*entropy)?,
         };
         let first = open(&*ground, &*entropy, self.session_timeout);
-        let core = match tokio::time::timeout(self.connect_timeout, first) {
-            // An inline ground answers at once and needs no timer, so no runtime either.
-            _ if ground.is_inline() => open(&*ground, &*entropy, self.session_timeout).await,
-            first => first.await.map_err(|_| Error::Connect {
+        let core = if ground.is_inline() {
+            // It answers at once and needs no timer, so no runtime either.
+            first.await
+        } else {
+            let first = tokio::time::timeout(self.connect_timeout, first);
+            first.await.map_err(|_| Error::Connect {
                 server: self.servers.clone(),
                 reason: format!("nobody answered within {:?}", self.connect_timeout),
-            })?,
+            })?
         };
         let state = SessionState { session: core.id, status: SessionStatus::Connected };
         let states = Arc::new(latest::Sender::new(state));
@@ -198,4 +200,24 @@ fn ground_of(
         return Err(Error::invalid("connect string", servers, rule));
     }
     Ok((Arc::new(Embedded::shared(name)), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::IntoFuture;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn an_embedded_client_needs_no_runtime() {
+        let mut context = Context::from_waker(Waker::noop());
+        let connect = pin!(Client::connect("embedded:"));
+        let Poll::Ready(Ok(client)) = connect.poll(&mut context) else {
+            panic!("connecting answers at once")
+        };
+        let create = pin!(client.create("/a", b"1").into_future());
+        assert!(matches!(create.poll(&mut context), Poll::Ready(Ok(_))));
+    }
 }
