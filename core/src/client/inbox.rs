@@ -189,12 +189,13 @@ impl Inbox {
 
     fn arm(&self, arm: &Arm, missing: bool) {
         let mut handles = lock(&self.handles);
-        let of_path = handles.by_path.get_mut(&arm.path).into_iter().flatten();
-        for handle in of_path.filter(|handle| handle.id == arm.handle) {
-            handle.armed = true;
-            if handle.interest == Interest::Data && missing {
-                handle.interest = Interest::Exist;
-            }
+        let Some(of_path) = handles.by_path.get_mut(&arm.path) else { return };
+        // From the end: replies come soon after their handles were entered there.
+        let handle = of_path.iter_mut().rev().find(|handle| handle.id == arm.handle);
+        let Some(handle) = handle else { return };
+        handle.armed = true;
+        if handle.interest == Interest::Data && missing {
+            handle.interest = Interest::Exist;
         }
     }
 
