@@ -10,11 +10,40 @@ use crate::model::limits::WATCH_BACKLOG_EVENTS_MAX;
 
 #[derive(Default)]
 struct Inner {
-    events: VecDeque<Event>,
+    /// The oldest event, unless it came while others waited. A reader that keeps up, and every
+    /// one-shot watch, needs no allocation.
+    first: Option<Event>,
+    /// What came after it.
+    more: VecDeque<Event>,
     /// Events were dropped, or missed while the connection was broken.
     lagged: bool,
     ended: bool,
     waker: Option<Waker>,
+}
+
+impl Inner {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    fn push(&mut self, event: Event) {
+        if self.len() == 0 {
+            self.first = Some(event);
+        } else {
+            self.more.push_back(event);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        self.first.take().or_else(|| self.more.pop_front())
+    }
+
+    /// Drops what waits, for one notice of it.
+    fn lag(&mut self) {
+        self.first = None;
+        self.more.clear();
+        self.lagged = true;
+    }
 }
 
 /// Events that wait to be read. Pushing never waits: past the bound all that waits is dropped
@@ -34,19 +63,17 @@ impl Queue {
 
     pub(crate) fn push(&self, event: Event) -> Option<Waker> {
         let mut inner = self.lock();
-        if inner.events.len() >= WATCH_BACKLOG_EVENTS_MAX {
-            inner.events.clear();
-            inner.lagged = true;
+        if inner.len() >= WATCH_BACKLOG_EVENTS_MAX {
+            inner.lag();
         }
-        inner.events.push_back(event);
+        inner.push(event);
         inner.waker.take()
     }
 
     /// Notes that events were missed: what waits is no longer the whole story.
     pub(crate) fn lag(&self) -> Option<Waker> {
         let mut inner = self.lock();
-        inner.events.clear();
-        inner.lagged = true;
+        inner.lag();
         inner.waker.take()
     }
 
@@ -62,7 +89,7 @@ impl Queue {
         if std::mem::take(&mut inner.lagged) {
             return Poll::Ready(Some(Notice::Lagged));
         }
-        if let Some(event) = inner.events.pop_front() {
+        if let Some(event) = inner.pop() {
             return Poll::Ready(Some(Notice::Event(event)));
         }
         if inner.ended {
