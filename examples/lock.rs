@@ -30,7 +30,7 @@ async fn take_turns(client: &Client) -> Result<(), Error> {
 
 async fn work(worker: u32, lock: &Lock, resource: &Fence) -> Result<(), Error> {
     for turn in 1..=2 {
-        let mut guard = lock.acquire().await?;
+        let guard = lock.acquire().await?;
         resource.admit(guard.token())?;
         println!("worker {worker}, turn {turn}: holds the lock with token {}", guard.token());
         // If the lock were lost, the work would be dropped here.

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Error> {
 async fn take_turns(client: &Client) -> Result<(), Error> {
     let (lock, resource) = (Lock::new(client, "/locks/report")?, Fence::new());
     let worker = async |name: &str| {
-        let mut guard = lock.acquire().await?;
+        let guard = lock.acquire().await?;
         resource.admit(guard.token())?;
         println!("   {name} holds the lock with token {}", guard.token());
         sleep(Duration::from_millis(300)).await;

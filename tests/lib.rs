@@ -14,3 +14,18 @@ pub mod engines;
 pub mod generator;
 pub mod model;
 pub mod program;
+
+/// Compiles the code of the book and of the README.
+#[cfg(doctest)]
+mod book {
+    macro_rules! page {
+        ($($name:ident: $file:literal)*) => { $(#[doc = include_str!($file)] struct $name;)* };
+    }
+
+    page! {
+        Readme: "../README.md"
+        RecipesReadme: "../recipes/README.md"
+        FirstLock: "../docs/src/first-lock.md"
+        Testing: "../docs/src/testing.md"
+    }
+}

@@ -53,7 +53,7 @@ async fn uncontended() {
         times[0].push(micros(start) / LOCKS_PER_ROUND as f64);
         let start = Instant::now();
         for _ in 0..LOCKS_PER_ROUND {
-            let mut guard = lock.acquire().await.expect("free");
+            let guard = lock.acquire().await.expect("free");
             assert_eq!(guard.release().await.expect("held"), Released::Confirmed);
         }
         times[1].push(micros(start) / LOCKS_PER_ROUND as f64);
@@ -200,7 +200,7 @@ impl Line {
     async fn release(&self, held: Held) {
         *self.released.lock().expect("no panic") = Instant::now();
         match held {
-            Held::Guard(mut guard) => {
+            Held::Guard(guard) => {
                 assert_eq!(guard.release().await.expect("held"), Released::Confirmed);
             }
             Held::Raw(path) => self.client.delete(&path).await.expect("it exists"),

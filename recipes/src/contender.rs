@@ -20,6 +20,7 @@
 //! Effect"), with the id from Curator's protected create. A contender belongs to one session and
 //! never outlives it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use synod_core::client::{CleanupSlot, Client, Session};
@@ -130,7 +131,7 @@ pub(crate) struct Contender {
     /// Where the znode is, once that is known.
     entered: Option<(Path, Stat)>,
     /// Taken when there is nothing left to clean up.
-    slot: Option<CleanupSlot>,
+    slot: Mutex<Option<CleanupSlot>>,
 }
 
 impl Contender {
@@ -142,7 +143,7 @@ impl Contender {
         data: &[u8],
     ) -> Result<Contender, Error> {
         let client = client.pin().await?;
-        let slot = Some(client.session().reserve_cleanup()?);
+        let slot = Mutex::new(Some(client.session().reserve_cleanup()?));
         let stem = format!("_c_{}{}", client.random_id().hyphenated(), marker.0);
         let mut contender =
             Contender { client, parent: parent.clone(), marker, stem, entered: None, slot };
@@ -256,6 +257,10 @@ impl Contender {
         Ok(stat.map(|stat| (path, stat)))
     }
 
+    fn slot(&self) -> MutexGuard<'_, Option<CleanupSlot>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn session(&self) -> Session {
         self.client.session()
     }
@@ -350,20 +355,20 @@ impl Contender {
     }
 
     /// Leaves the line and waits for the confirmation.
-    pub(crate) async fn leave(&mut self) -> Result<Released, Error> {
+    pub(crate) async fn leave(&self) -> Result<Released, Error> {
         let Some((path, stat)) = self.entered.clone() else { return Ok(Released::Confirmed) };
-        if self.slot.is_some() {
+        if self.slot().is_some() {
             match persist!(self.client.delete(&path)) {
                 Ok(()) => {}
                 Err(error) if error.is(Code::NoNode) => {}
                 Err(error) if error.session_over() => {
-                    drop(self.slot.take());
+                    drop(self.slot().take());
                     let end = self.session().lost().await;
                     return Ok(Released::WithSession(end));
                 }
                 Err(error) => return Err(error.into()),
             }
-            drop(self.slot.take());
+            drop(self.slot().take());
             rotate(&self.client, &self.parent, path.name()).await;
             debug!(%path, token = %stat.czxid, "left");
         }
@@ -373,7 +378,7 @@ impl Contender {
 
 impl Drop for Contender {
     fn drop(&mut self) {
-        let Some(slot) = self.slot.take() else { return };
+        let Some(slot) = self.slot().take() else { return };
         let (client, parent, stem) = (self.client.clone(), self.parent.clone(), self.stem.clone());
         let entered = self.entered.take().map(|(path, _)| path);
         slot.run(async move {

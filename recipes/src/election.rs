@@ -157,7 +157,7 @@ impl Leadership {
     ///
     /// # Errors
     /// As [`Guard::release`].
-    pub async fn resign(mut self) -> Result<Released, Error> {
+    pub async fn resign(self) -> Result<Released, Error> {
         self.guard.release().await
     }
 }

@@ -95,7 +95,7 @@ impl Guard {
     ///
     /// # Errors
     /// What the deletion of the guard's znode was refused with; it stays held then.
-    pub async fn release(&mut self) -> Result<Released, Error> {
+    pub async fn release(&self) -> Result<Released, Error> {
         self.contender.leave().await
     }
 }

@@ -9,7 +9,7 @@
 //! let client = Client::connect("embedded:").await?;
 //! let lock = Lock::new(&client, "/locks/report")?;
 //!
-//! let mut guard = lock.acquire().await?;
+//! let guard = lock.acquire().await?;
 //! let resource = Fence::new(); // lives at the resource, and refuses who held the lock before
 //! resource.admit(guard.token())?;
 //! guard.txn().create("/report", b"done").commit().await?; // only while the lock is held

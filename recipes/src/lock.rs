@@ -69,7 +69,7 @@ impl Lock {
     /// # Errors
     /// As [`acquire`](Lock::acquire).
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        let mut contender = Contender::enter(&self.client, &self.path, LOCK, b"").await?;
+        let contender = Contender::enter(&self.client, &self.path, LOCK, b"").await?;
         if contender.predecessor().await?.is_none() {
             return Ok(Some(Guard::new(contender)));
         }

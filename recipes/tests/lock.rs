@@ -34,13 +34,13 @@ async fn in_line(
 async fn holders_follow_each_other_in_the_order_in_which_they_came() {
     let zk = Coordinator::start();
     let clients = [zk.client().await, zk.client().await, zk.client().await];
-    let mut first = soon(lock(&clients[0]).acquire()).await.expect("free");
+    let first = soon(lock(&clients[0]).acquire()).await.expect("free");
     let second = in_line(&zk, &clients[1], 1).await;
     let third = in_line(&zk, &clients[2], 2).await;
     assert!(!second.is_finished() && !third.is_finished());
 
     assert_eq!(first.release().await.expect("connected"), Released::Confirmed);
-    let mut second = soon(second).await.expect("no panic").expect("its turn");
+    let second = soon(second).await.expect("no panic").expect("its turn");
     assert!(!third.is_finished(), "one at a time");
     assert!(second.token() > first.token());
     second.release().await.expect("connected");
@@ -63,7 +63,7 @@ async fn a_lock_frees_its_parent_to_be_reaped() {
 async fn an_acquire_whose_session_dies_while_it_waits_fails_and_leaves_no_contender() {
     let zk = Coordinator::start();
     let (a, b) = (zk.client().await, zk.client().await);
-    let mut held = lock(&a).acquire().await.expect("free");
+    let held = lock(&a).acquire().await.expect("free");
     let waiting = in_line(&zk, &b, 1).await;
     zk.expire(&b).await;
     let error = soon(waiting).await.expect("no panic").expect_err("its session is over");
@@ -97,7 +97,7 @@ async fn a_cancelled_acquire_leaves_no_contender_whatever_await_it_was_at() {
             n += 1;
             let zk = Coordinator::start();
             let (a, b) = (zk.client().await, zk.client().await);
-            let mut held = match contended {
+            let held = match contended {
                 true => Some(lock(&a).acquire().await.expect("free")),
                 false => None,
             };
@@ -106,7 +106,7 @@ async fn a_cancelled_acquire_leaves_no_contender_whatever_await_it_was_at() {
                 // The holder goes when the other has been waiting for a while.
                 let (acquired, ()) = tokio::join!(lock.acquire(), async {
                     sleep(Duration::from_secs(1)).await;
-                    if let Some(held) = &mut held {
+                    if let Some(held) = &held {
                         held.release().await.expect("connected");
                     }
                 });
@@ -136,7 +136,7 @@ async fn a_cancelled_release_releases_in_the_background() {
     for n in 1.. {
         let zk = Coordinator::start();
         let client = zk.client().await;
-        let mut guard = lock(&client).acquire().await.expect("free");
+        let guard = lock(&client).acquire().await.expect("free");
         let done = cancel_at(n, guard.release()).await;
         drop(guard);
         until_children(&client, PATH, 0).await;
@@ -165,7 +165,7 @@ async fn a_guard_dropped_while_disconnected_is_released_when_the_connection_is_b
 async fn a_release_while_disconnected_waits_and_is_confirmed() {
     let zk = Coordinator::start();
     let (a, b) = (zk.client().await, zk.client().await);
-    let mut held = lock(&a).acquire().await.expect("free");
+    let held = lock(&a).acquire().await.expect("free");
     zk.disconnect(&a, Duration::from_secs(2));
     a.session().disconnected().await;
     assert_eq!(soon(held.release()).await.expect("back in time"), Released::Confirmed);
@@ -177,7 +177,7 @@ async fn a_release_while_disconnected_waits_and_is_confirmed() {
 async fn a_release_that_cannot_reach_anyone_ends_with_the_session() {
     let zk = Coordinator::start();
     let client = zk.client().await;
-    let mut held = lock(&client).acquire().await.expect("free");
+    let held = lock(&client).acquire().await.expect("free");
     zk.disconnect(&client, Duration::from_secs(600));
     client.session().disconnected().await;
     let released = soon(held.release()).await.expect("no refusal");
@@ -225,7 +225,7 @@ async fn a_parent_whose_sequence_has_come_far_begins_anew_when_it_is_empty() {
     let client = zk.client().await;
     lock(&client).acquire().await.expect("free").release().await.expect("connected");
     zk.set_sequence(PATH, i32::MAX - 1).expect("it exists");
-    let mut last = lock(&client).acquire().await.expect("the last suffix");
+    let last = lock(&client).acquire().await.expect("the last suffix");
     assert!(last.path().ends_with("2147483646"));
     last.release().await.expect("connected");
     let next = lock(&client).acquire().await.expect("the sequence begins anew");
@@ -236,7 +236,7 @@ async fn a_parent_whose_sequence_has_come_far_begins_anew_when_it_is_empty() {
 async fn two_guards_of_one_session_exclude_each_other() {
     let zk = Coordinator::start();
     let client = zk.client().await;
-    let mut first = lock(&client).acquire().await.expect("free");
+    let first = lock(&client).acquire().await.expect("free");
     let waiting = in_line(&zk, &client, 1).await;
     assert!(lock(&client).try_acquire().await.expect("can be tried").is_none());
     assert!(!waiting.is_finished(), "the same session is not the same owner");
@@ -270,7 +270,7 @@ async fn a_guard_dropped_on_a_foreign_thread_releases_through_its_client() {
 async fn a_lost_reply_to_the_create_makes_no_second_contender() {
     let zk = Coordinator::start();
     let client = zk.client().await;
-    let mut first = lock(&client).acquire().await.expect("free");
+    let first = lock(&client).acquire().await.expect("free");
     first.release().await.expect("connected");
     zk.lose_next_reply(&client);
     let guard = soon(lock(&client).acquire()).await.expect("found again by its id");
@@ -300,7 +300,7 @@ async fn a_lost_reply_to_the_first_create_of_all_makes_no_second_contender() {
 async fn a_lost_reply_to_the_release_is_no_loss_and_no_hang() {
     let zk = Coordinator::start();
     let client = zk.client().await;
-    let mut guard = lock(&client).acquire().await.expect("free");
+    let guard = lock(&client).acquire().await.expect("free");
     zk.lose_next_reply(&client);
     assert_eq!(soon(guard.release()).await.expect("asked again"), Released::Confirmed);
     assert!(children(&client, PATH).await.is_empty());
