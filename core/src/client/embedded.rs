@@ -240,7 +240,7 @@ impl Link for EmbeddedLink {
         let result = match request {
             Request::Write(request) => {
                 connection.sequence += 1;
-                closed = request == Write::CloseSession;
+                closed = matches!(request, Write::CloseSession);
                 let time_ms = self.coordinator.clock.wall_ms();
                 let entry = Entry {
                     session: self.session,
@@ -274,9 +274,14 @@ impl Link for EmbeddedLink {
             state_ref.connections.remove(&self.session);
         }
         let reply = result.map_err(|(refusal, zxid)| Failure::Refused(refusal, zxid));
-        // Under the lock: a watch that this reply arms must miss no event after it.
-        self.inbox.reply(reply_to, arm, reply);
-        drop(state);
+        if arm.is_some() {
+            // Under the lock: a watch that this reply arms must miss no event after it.
+            self.inbox.reply(reply_to, arm, reply);
+            drop(state);
+        } else {
+            drop(state);
+            self.inbox.reply(reply_to, None, reply);
+        }
         if closed {
             self.inbox.set_status(SessionStatus::Over(SessionEnd::Closed));
         }

@@ -1,6 +1,6 @@
 //! What comes up from a connection: replies, events, and word of the session.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -95,6 +95,8 @@ struct Handles {
 pub(crate) struct Inbox {
     handles: Mutex<Handles>,
     status: watch::Sender<SessionStatus>,
+    /// Whether `status` is `Connected`: every request asks, and asking this takes no lock.
+    connected: AtomicBool,
     last_zxid: AtomicI64,
     /// Until when the session is proved to live; `None` on a ground where it cannot expire.
     valid_until: Mutex<Option<Instant>>,
@@ -110,6 +112,7 @@ impl Inbox {
         Inbox {
             handles: Mutex::default(),
             status: watch::Sender::new(SessionStatus::Disconnected),
+            connected: AtomicBool::new(false),
             last_zxid: AtomicI64::new(0),
             valid_until: Mutex::default(),
         }
@@ -138,7 +141,10 @@ impl Inbox {
     }
 
     fn saw(&self, zxid: Zxid) {
-        self.last_zxid.fetch_max(zxid.as_i64(), Ordering::AcqRel);
+        // Looked at first: reads mostly bring no news, and then change nothing that is shared.
+        if self.last_zxid() < zxid {
+            self.last_zxid.fetch_max(zxid.as_i64(), Ordering::AcqRel);
+        }
     }
 
     /// The highest zxid that this session has seen.
@@ -254,6 +260,10 @@ impl Inbox {
         *self.status.borrow()
     }
 
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
     pub(crate) fn subscribe_status(&self) -> watch::Receiver<SessionStatus> {
         self.status.subscribe()
     }
@@ -264,6 +274,7 @@ impl Inbox {
             let news = *present != status && !matches!(present, SessionStatus::Over(_));
             if news {
                 *present = status;
+                self.connected.store(status == SessionStatus::Connected, Ordering::Release);
             }
             news
         });

@@ -208,7 +208,7 @@ impl Client {
         info!(session = %session.id(), "closing the session");
         let told = if session.status() == SessionStatus::Connected {
             let subject = Subject::new("close session at", &Path::root().into());
-            session.call(Request::Write(Write::CloseSession), None, subject).await
+            session.core.call(Request::Write(Write::CloseSession), None, subject).await
         } else {
             let request = "close session".to_owned();
             Err(Error::ConnectionLost { request, maybe_applied: false })
@@ -265,12 +265,16 @@ impl Client {
         request: Request,
         subject: Subject,
     ) -> Result<(Response, Zxid), Error> {
-        // A request that belongs to the session itself needs no look at the next one.
-        let session = self.session();
-        if session.end().is_none() {
-            return session.call(request, None, subject).await;
+        {
+            // Looked at in its place: tasks that count the session's handles up and down for
+            // every request would wait for each other.
+            let current = self.shared.current.load();
+            let core = self.pinned.as_ref().unwrap_or(&current);
+            if core.end().is_none() {
+                return core.call(request, None, subject).await;
+            }
         }
-        self.open_session().await?.call(request, None, subject).await
+        self.open_session().await?.core.call(request, None, subject).await
     }
 
     /// The path as the coordinator knows it.

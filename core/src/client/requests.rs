@@ -224,7 +224,7 @@ impl Client {
         let subscription = Subscription::new(session.clone(), path, interest)?;
         let even_if_missing = matches!(request, Request::Read(Read::Exists { .. }));
         let arm = Some(subscription.arm(even_if_missing));
-        let answer = session.call(request, arm, subject).await.map(|(response, _)| response);
+        let answer = session.core.call(request, arm, subject).await.map(|(response, _)| response);
         Ok((answer, subscription))
     }
 

@@ -121,9 +121,12 @@ impl SessionCore {
     }
 
     pub(crate) fn end(&self) -> Option<SessionEnd> {
-        match self.inbox.status() {
-            SessionStatus::Over(end) => Some(end),
-            _ => None,
+        match self.inbox.is_connected() {
+            true => None,
+            false => match self.inbox.status() {
+                SessionStatus::Over(end) => Some(end),
+                _ => None,
+            },
         }
     }
 
@@ -136,6 +139,84 @@ impl SessionCore {
         let mut status = self.inbox.subscribe_status();
         let settled = status.wait_for(|status| *status != SessionStatus::Disconnected).await;
         matches!(settled.as_deref(), Ok(SessionStatus::Connected))
+    }
+
+    pub(crate) fn over(&self, end: SessionEnd, maybe_applied: bool) -> Error {
+        Error::SessionOver { session: self.id, end, maybe_applied }
+    }
+
+    /// Sends a request and waits for its reply. While the session is disconnected it waits for
+    /// the connection first.
+    pub(crate) async fn call(
+        &self,
+        request: Request,
+        arm: Option<Arm>,
+        subject: Subject,
+    ) -> Result<(Response, Zxid), Error> {
+        let span = tracing::trace_span!(
+            "request",
+            verb = subject.verb,
+            path = &*subject.path,
+            session = %self.id
+        );
+        self.call_in_span(request, arm, subject).instrument(span).await
+    }
+
+    async fn call_in_span(
+        &self,
+        request: Request,
+        arm: Option<Arm>,
+        subject: Subject,
+    ) -> Result<(Response, Zxid), Error> {
+        if let Some(what) = self.kind.lacks(&request) {
+            return Err(Error::Unsupported { what, ground: self.kind.to_string() });
+        }
+        // An inline ground has answered before there could be a second request.
+        let _permit = match self.inline {
+            true => None,
+            false => self.outstanding.acquire_many(weight_of(&request)).await.ok(),
+        };
+        while !self.inbox.is_connected() {
+            if !self.connected().await {
+                return Err(self.over(self.end().unwrap_or(SessionEnd::Closed), false));
+            }
+        }
+        let proposed = match &request {
+            Request::Write(Write::ProposeAt { zxid, .. }) => Some(*zxid),
+            _ => None,
+        };
+        let reply = match self.send(request, arm) {
+            Some(reply) => reply.await,
+            None => Ok(Err(Failure::Disconnected { maybe_applied: false })),
+        };
+        match reply {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::Refused(refusal, zxid))) => {
+                debug!(%subject, code = %refusal.code, "refused");
+                if let (Code::StaleZxid, Some(proposed)) = (refusal.code, proposed) {
+                    return Err(Error::StaleZxid { proposed, last: zxid });
+                }
+                Err(Error::Refused {
+                    request: subject.to_string(),
+                    path: subject.path,
+                    code: refusal.code,
+                    rule: refusal.rule.into(),
+                    index: refusal.index.map(|index| index as usize),
+                })
+            }
+            Ok(Err(Failure::Disconnected { maybe_applied })) => {
+                Err(self.connection_lost(subject, maybe_applied))
+            }
+            // A ground that drops a call unanswered; whether it was done is not known.
+            Err(_) => Err(self.connection_lost(subject, true)),
+        }
+    }
+
+    fn connection_lost(&self, subject: Subject, maybe_applied: bool) -> Error {
+        match self.end() {
+            Some(end) => self.over(end, maybe_applied),
+            None => Error::ConnectionLost { request: subject.to_string(), maybe_applied },
+        }
     }
 }
 
@@ -218,7 +299,7 @@ impl Session {
     }
 
     pub(crate) fn over(&self, end: SessionEnd, maybe_applied: bool) -> Error {
-        Error::SessionOver { session: self.core.id, end, maybe_applied }
+        self.core.over(end, maybe_applied)
     }
 
     /// Reserves a place in the session's reaper for something that will have to be cleaned up,
@@ -247,80 +328,6 @@ impl Session {
         if self.status() == SessionStatus::Connected {
             // The reply says nothing that anyone needs.
             drop(self.core.send(Request::Watch(WatchRequest::Remove { path, kind }), None));
-        }
-    }
-
-    /// Sends a request and waits for its reply. While the session is disconnected it waits for
-    /// the connection first.
-    pub(crate) async fn call(
-        &self,
-        request: Request,
-        arm: Option<Arm>,
-        subject: Subject,
-    ) -> Result<(Response, Zxid), Error> {
-        let span = tracing::trace_span!(
-            "request",
-            verb = subject.verb,
-            path = &*subject.path,
-            session = %self.core.id
-        );
-        self.call_in_span(request, arm, subject).instrument(span).await
-    }
-
-    async fn call_in_span(
-        &self,
-        request: Request,
-        arm: Option<Arm>,
-        subject: Subject,
-    ) -> Result<(Response, Zxid), Error> {
-        if let Some(what) = self.core.kind.lacks(&request) {
-            return Err(Error::Unsupported { what, ground: self.core.kind.to_string() });
-        }
-        // An inline ground has answered before there could be a second request.
-        let _permit = match self.core.inline {
-            true => None,
-            false => self.core.outstanding.acquire_many(weight_of(&request)).await.ok(),
-        };
-        while self.status() != SessionStatus::Connected {
-            if !self.core.connected().await {
-                return Err(self.over(self.end().unwrap_or(SessionEnd::Closed), false));
-            }
-        }
-        let proposed = match &request {
-            Request::Write(Write::ProposeAt { zxid, .. }) => Some(*zxid),
-            _ => None,
-        };
-        let reply = match self.core.send(request, arm) {
-            Some(reply) => reply.await,
-            None => Ok(Err(Failure::Disconnected { maybe_applied: false })),
-        };
-        match reply {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Failure::Refused(refusal, zxid))) => {
-                debug!(%subject, code = %refusal.code, "refused");
-                if let (Code::StaleZxid, Some(proposed)) = (refusal.code, proposed) {
-                    return Err(Error::StaleZxid { proposed, last: zxid });
-                }
-                Err(Error::Refused {
-                    request: subject.to_string(),
-                    path: subject.path,
-                    code: refusal.code,
-                    rule: refusal.rule.into(),
-                    index: refusal.index.map(|index| index as usize),
-                })
-            }
-            Ok(Err(Failure::Disconnected { maybe_applied })) => {
-                Err(self.connection_lost(subject, maybe_applied))
-            }
-            // A ground that drops a call unanswered; whether it was done is not known.
-            Err(_) => Err(self.connection_lost(subject, true)),
-        }
-    }
-
-    fn connection_lost(&self, subject: Subject, maybe_applied: bool) -> Error {
-        match self.end() {
-            Some(end) => self.over(end, maybe_applied),
-            None => Error::ConnectionLost { request: subject.to_string(), maybe_applied },
         }
     }
 }
