@@ -3,8 +3,8 @@
 //! Sets go through [`Engine::apply`], one after the other, each timed. A pause is told as the
 //! time for which nothing else could be applied: the view together with the write after it, and
 //! then the longest write while another thread walks the view, as one that writes a snapshot
-//! does, and drops it. Beside each stands the same of as many writes with no view, in the same
-//! run, in turns. `cargo bench -p synod-core --bench snapshot`
+//! does, and drops it. Beside each stands the same of as many writes with no view, while another
+//! thread reads as much memory, in the same run, in turns. `cargo bench -p synod-core --bench snapshot`
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ const DATA_BYTES: usize = 32;
 const ROUNDS: usize = 11;
 /// Writes of a round at most.
 const WRITES_MAX: usize = 1 << 22;
+/// As much as the znodes take, about.
+const MEMORY_BYTES: usize = 1 << 27;
 const SESSION: SessionId = SessionId(1);
 
 fn main() {
@@ -37,6 +39,7 @@ fn main() {
         writer.create(path(leaf));
     }
     println!("znodes                       {:>9}", writer.engine.znode_count());
+    let memory = vec![1_u8; MEMORY_BYTES];
     let mut stalls = [const { Vec::new() }; 3];
     let mut walking = [const { Vec::new() }; 3];
     let mut alone = [const { Vec::new() }; 3];
@@ -46,9 +49,15 @@ fn main() {
         let view = black_box(writer.engine.view());
         let viewed = micros(start);
         let first = writer.set();
-        let writes = writer.set_until_walked(view);
-        // As many writes without a view.
-        let plain = (0..writes.len()).map(|_| writer.set()).collect();
+        let start = Instant::now();
+        let writes = writer.set_during(move || walk(view));
+        let walk_time = start.elapsed();
+        let plain = writer.set_during(|| {
+            let start = Instant::now();
+            while start.elapsed() < walk_time {
+                black_box(memory.iter().step_by(64).map(|byte| u64::from(*byte)).sum::<u64>());
+            }
+        });
 
         let noted = [viewed, first, viewed + first];
         stalls.iter_mut().zip(noted).for_each(|(all, one)| all.push(one));
@@ -125,27 +134,30 @@ impl Writer {
         time
     }
 
-    /// Writes until another thread has walked the view and dropped it.
-    fn set_until_walked(&mut self, view: TreeView) -> Vec<f64> {
-        let walked = &AtomicBool::new(false);
+    /// Writes until `work` is done on another thread.
+    fn set_during(&mut self, work: impl FnOnce() + Send) -> Vec<f64> {
+        let done = &AtomicBool::new(false);
         let mut times = Vec::with_capacity(WRITES_MAX);
         thread::scope(|scope| {
             scope.spawn(move || {
-                let (mut znodes, mut bytes) = (0, 0);
-                view.visit(|path, znode| {
-                    znodes += 1;
-                    bytes += path.len() + znode.data.map_or(0, <[u8]>::len);
-                });
-                assert_eq!((znodes, bytes > 0), (view.len(), true));
-                drop(view);
-                walked.store(true, Ordering::Release);
+                work();
+                done.store(true, Ordering::Release);
             });
-            while !walked.load(Ordering::Acquire) && times.len() < WRITES_MAX {
+            while !done.load(Ordering::Acquire) && times.len() < WRITES_MAX {
                 times.push(self.set());
             }
         });
         times
     }
+}
+
+fn walk(view: TreeView) {
+    let (mut znodes, mut bytes) = (0, 0);
+    view.visit(|path, znode| {
+        znodes += 1;
+        bytes += path.len() + znode.data.map_or(0, <[u8]>::len);
+    });
+    assert_eq!((znodes, bytes > 0), (view.len(), true));
 }
 
 fn entry(session: SessionId, attachment: Zxid, sequence: u64, request: Write) -> Entry {
