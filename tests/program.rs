@@ -10,8 +10,7 @@ use std::sync::Arc;
 use proptest::strategy::{BoxedStrategy, Just, Strategy};
 use proptest_state_machine::ReferenceStateMachine;
 use synod_core::model::{
-    AddWatchMode, Entry, Identity, Op, Password, Read, Rearm, Response, SessionId, WatchRequest,
-    Write, Zxid,
+    Entry, Identity, Op, Password, Read, Rearm, Response, SessionId, WatchRequest, Write, Zxid,
 };
 
 use crate::generator;
@@ -65,8 +64,7 @@ pub enum Action {
         /// Which client.
         client: usize,
     },
-    /// The client's connection proves one more identity, and then leaves a watch where nothing
-    /// happens: from that on the events of all its watches are judged by all that it is.
+    /// The client's connection proves one more identity.
     Authenticate {
         /// Which client.
         client: usize,
@@ -307,8 +305,7 @@ impl World {
                 if !mine.contains(identity) {
                     *mine = mine.iter().chain([identity]).cloned().collect();
                 }
-                let (path, mode) = (Arc::from("/nothing"), AddWatchMode::Persistent);
-                self.watch(*client, WatchRequest::Add { path, mode })
+                Command::Nothing
             }
             Action::Write { client, stamp, write } => self.write(*client, *stamp, write.clone()),
             Action::Propose { client, ahead, op } => {

@@ -331,6 +331,21 @@ fn data_changed_is_told_to_who_may_read_the_znode() {
 }
 
 #[test]
+fn an_event_is_judged_by_what_the_connection_has_proved_by_then() {
+    let mut bench = Bench::with(&["/a"]);
+    bench.watch_exists(BEN, "/a");
+    bench.set_acl(
+        ANN,
+        "/a",
+        vec![Acl::new(Perms::WRITE, "world", "anyone"), Acl::new(Perms::READ, "digest", ALICE)],
+    );
+    bench.prove(BEN, "digest", ALICE);
+    bench.read(BEN, exists("/a", false)).expect("alice may read");
+    bench.set(ANN, "/a", "x");
+    assert_eq!(bench.events(), told(&[(BEN, DataChanged, "/a")]));
+}
+
+#[test]
 fn children_changed_is_told_to_who_may_read_the_parent() {
     let mut bench = Bench::with(&["/a", "/b"]);
     for path in ["/a", "/b"] {
