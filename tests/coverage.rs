@@ -148,7 +148,7 @@ fn name(command: &Command) -> String {
             WatchRequest::Remove { .. } => "remove watch",
             WatchRequest::Rearm(_) => "rearm",
         },
-        Command::Disconnect(_) | Command::Nothing => "nothing",
+        Command::Disconnect(_) | Command::Prove(..) | Command::Nothing => "nothing",
     }
     .to_owned()
 }

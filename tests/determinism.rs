@@ -53,6 +53,10 @@ fn trace(commands: &[Command]) -> String {
                 engine.disconnect(*session);
                 String::new()
             }
+            Command::Prove(session, identities) => {
+                engine.set_identities(*session, identities);
+                String::new()
+            }
             Command::Nothing => continue,
         };
         writeln!(trace, "{said} {fired:?} {:#x}", engine.digest()).expect("memory takes it");

@@ -63,6 +63,10 @@ impl Engines {
                 self.engine.disconnect(*session);
                 Outcome::Nothing
             }
+            Command::Prove(session, identities) => {
+                self.engine.set_identities(*session, identities);
+                Outcome::Nothing
+            }
             Command::Nothing => Outcome::Nothing,
         };
         sorted(outcome)

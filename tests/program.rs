@@ -174,6 +174,8 @@ pub enum Command {
     },
     /// `disconnect`.
     Disconnect(SessionId),
+    /// `set_identities`: the connection has proved more.
+    Prove(SessionId, Arc<[Identity]>),
     /// Nothing: the step concerns only the world outside.
     Nothing,
 }
@@ -267,6 +269,10 @@ impl World {
                 self.model.disconnect(*session);
                 Outcome::Nothing
             }
+            Command::Prove(session, identities) => {
+                self.model.set_identities(*session, identities);
+                Outcome::Nothing
+            }
             Command::Nothing => Outcome::Nothing,
         };
         self.note_attachments();
@@ -305,7 +311,7 @@ impl World {
                 if !mine.contains(identity) {
                     *mine = mine.iter().chain([identity]).cloned().collect();
                 }
-                Command::Nothing
+                Command::Prove(SESSIONS[*client], mine.clone())
             }
             Action::Write { client, stamp, write } => self.write(*client, *stamp, write.clone()),
             Action::Propose { client, ahead, op } => {

@@ -132,6 +132,11 @@ impl NaiveCoordinator {
         self.sessions.get(&id).copied()
     }
 
+    /// The session's connection has proved to be all of this.
+    pub fn set_identities(&mut self, session: SessionId, who: &Arc<[Identity]>) {
+        self.watches.know(session, who);
+    }
+
     /// The session's connection to this member is gone, and its watches with it.
     pub fn disconnect(&mut self, session: SessionId) {
         self.watches.forget(session);

@@ -49,7 +49,7 @@ pub(super) fn own_znodes() -> BTreeMap<String, Znode> {
     let own = |path: &str| {
         let node = Znode {
             data: Some(Bytes::new()),
-            acl: Acl::open(),
+            acl: if path == "/zookeeper/config" { Acl::read_only() } else { Acl::open() },
             lifetime: Lifetime::Persistent,
             creates: 0,
             czxid: Zxid::ZERO,

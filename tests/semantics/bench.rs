@@ -62,6 +62,8 @@ impl Bench {
     /// The session's connection proves one more identity.
     pub(crate) fn prove(&mut self, session: SessionId, scheme: &str, id: &str) {
         self.identities.entry(session).or_default().push(Identity::new(scheme, id));
+        let proved = self.reader(session).identities;
+        self.engine.set_identities(session, &proved);
     }
 
     pub(crate) fn reader(&self, session: SessionId) -> Reader {

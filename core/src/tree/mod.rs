@@ -100,17 +100,20 @@ pub struct Tree {
 
 impl Tree {
     /// A tree with the znodes that every tree has: `/`, `/zookeeper`, `/zookeeper/quota` and
-    /// `/zookeeper/config`, at zxid 0, with empty data and permitted to everybody.
+    /// `/zookeeper/config`, at zxid 0, with empty data; permitted to everybody, but for the last,
+    /// which everybody may only read.
     pub fn new() -> Tree {
         let mut nodes = Arena::new();
         let mut acls = AclTable::new();
         let open = acls.intern(&Acl::open()).0;
+        let read_only = acls.intern(&Acl::read_only()).0;
         acls.retain(open);
         let special = |parent, path: &str| {
             let name = &path[path.rfind('/').map_or(0, |slash| slash + 1)..];
             let content =
                 Content::new(name.as_bytes(), Some(&[]), digest::content(path, Some(&[])));
-            Node::new(parent, name, content, open, Life::Persistent, Zxid::ZERO, 0)
+            let acl = if path == "/zookeeper/config" { read_only } else { open };
+            Node::new(parent, name, content, acl, Life::Persistent, Zxid::ZERO, 0)
         };
         let root = special(NIL, "/");
         let digest = root.term(acls.digest(open));
