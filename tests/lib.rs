@@ -7,6 +7,7 @@
 //! | [`program`] | [`Step`](program::Step)s of a program, and [`World`](program::World), which runs them on the model |
 //! | [`generator`] | random steps over a universe so small that they keep meeting |
 //! | [`engines`] | the real engine, twice, beside the model |
+//! | [`recipes`] | the recipe suite, and the grounds it stands on |
 //! | [`coverage`] | which operations ended in which way, so that a generator is known to bite |
 
 pub mod coverage;
@@ -14,6 +15,7 @@ pub mod engines;
 pub mod generator;
 pub mod model;
 pub mod program;
+pub mod recipes;
 
 /// Compiles the code of the book and of the README.
 #[cfg(doctest)]

@@ -176,6 +176,9 @@ impl Client {
     }
 
     /// Watches a znode from now on, whether it exists or not: a stream of its changes.
+    ///
+    /// ZooKeeper before 3.9 keeps one kind of watch a session and path: there, do not mix a
+    /// recursive watch with watched reads of the same path in one session.
     pub fn watch(&self, path: impl IntoPath) -> WatchPath<'_> {
         WatchPath { client: self, path: self.resolve(path), mode: AddWatchMode::Persistent }
     }
