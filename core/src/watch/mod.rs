@@ -208,6 +208,16 @@ impl Watches {
         self.by_session.values().map(|watcher| watcher.paths.len()).sum()
     }
 
+    /// The number of sessions with a watch.
+    pub(crate) fn session_count(&self) -> usize {
+        self.by_session.len()
+    }
+
+    /// The number of paths with a watch.
+    pub(crate) fn path_count(&self) -> usize {
+        self.by_path.len()
+    }
+
     /// Calls `told` for every session that a change of `path` concerns, once each, in ascending
     /// order, and uses up the one-shot watches among `exact`. `exact` are the kinds of watch on
     /// the path itself; `recursive` says whether recursive watches on it and above are concerned.
