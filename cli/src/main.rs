@@ -1,0 +1,57 @@
+//! The `synod` command: `synod serve` runs a server, the other commands look into one.
+
+mod client;
+mod exit;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A coordination server with the ZooKeeper data model, and the commands to look into one.
+#[derive(Parser)]
+#[command(name = "synod", version, after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a server.
+    Serve(serve::Serve),
+    #[command(flatten)]
+    Client(client::Command),
+}
+
+fn main() -> ExitCode {
+    // The state behind a panic is half changed: better no server than one that goes on with it.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+    // Clap ends the process by itself on a wrong command line, with Exit::Usage's number.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("synod: cannot start: {error}");
+            return Exit::Failure.into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Client(command) => command.run().await,
+        }
+    });
+    // What still runs has nothing more to say.
+    runtime.shutdown_background();
+    exit.into()
+}

@@ -1,0 +1,109 @@
+//! What a server can be told.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_core::model::limits::{REAP_INTERVAL_MS, TICK_MS};
+use synod_core::seams::{Clock, Entropy, OsEntropy, SystemClock};
+
+use crate::limits::Limits;
+use crate::words::Words;
+
+/// The port that ZooKeeper's clients expect.
+pub const PORT: u16 = 2181;
+
+/// Session timeouts are granted between these many ticks, unless the configuration says otherwise.
+const TIMEOUT_TICKS: RangeInclusive<u32> = 2..=20;
+
+/// What a [`Server`](crate::Server) is started with. `Config::default()` listens on
+/// 127.0.0.1:2181, with ZooKeeper's own defaults.
+#[derive(Clone)]
+pub struct Config {
+    /// Where to listen; port 0 lets the operating system choose.
+    pub listen: SocketAddr,
+    /// The upper byte of the sessions' numbers: members of one cluster have different ones.
+    pub server_id: u8,
+    /// The unit of session timeouts, in milliseconds, and how often expiry looks.
+    pub tick_ms: u32,
+    /// The shortest session timeout that is granted, in milliseconds; 2 ticks if not set.
+    pub session_timeout_ms_min: Option<u32>,
+    /// The longest session timeout that is granted, in milliseconds; 20 ticks if not set.
+    pub session_timeout_ms_max: Option<u32>,
+    /// Which four-letter words are answered.
+    pub words: Words,
+    /// `super:HASH`: who proves this digest may do everything.
+    pub super_digest: Option<String>,
+    /// How often containers and TTL znodes are looked at.
+    pub reap_interval: Duration,
+    /// The bounds.
+    pub limits: Limits,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where session passwords come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
+            server_id: 1,
+            tick_ms: TICK_MS,
+            session_timeout_ms_min: None,
+            session_timeout_ms_max: None,
+            words: Words::default(),
+            super_digest: None,
+            reap_interval: Duration::from_millis(REAP_INTERVAL_MS.unsigned_abs()),
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+        }
+    }
+}
+
+impl Config {
+    /// The session timeouts that are granted, in milliseconds.
+    pub fn session_timeouts_ms(&self) -> RangeInclusive<u32> {
+        let ticks = |count: &u32| self.tick_ms.saturating_mul(*count);
+        let min = self.session_timeout_ms_min.unwrap_or_else(|| ticks(TIMEOUT_TICKS.start()));
+        let max = self.session_timeout_ms_max.unwrap_or_else(|| ticks(TIMEOUT_TICKS.end()));
+        min..=max
+    }
+
+    /// # Errors
+    /// The rule that does not hold.
+    pub(crate) fn validate(&self) -> Result<(), &'static str> {
+        let timeouts = self.session_timeouts_ms();
+        if self.tick_ms == 0 {
+            Err("a tick has at least 1 millisecond")
+        } else if timeouts.is_empty() || *timeouts.start() == 0 {
+            Err("the shortest session timeout is above 0 and at most the longest")
+        } else if i32::try_from(*timeouts.end()).is_err() {
+            Err("the longest session timeout is below 2^31 milliseconds")
+        } else if self.reap_interval.is_zero() {
+            Err("the interval of reaping is above 0")
+        } else if self.super_digest.as_deref().is_some_and(|digest| !digest.contains(':')) {
+            Err("the super digest is super:HASH")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("server_id", &self.server_id)
+            .field("tick_ms", &self.tick_ms)
+            .field("session_timeouts_ms", &self.session_timeouts_ms())
+            .field("words", &self.words)
+            .field("super_digest", &self.super_digest.as_ref().map(|_| "set"))
+            .field("reap_interval", &self.reap_interval)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! Takes connections in, within the bounds, and owns the task of each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::Shared;
+use crate::connection;
+use crate::counters::count;
+use crate::limits::{ACCEPT_PAUSE_MS, STOP_MS_MAX};
+use crate::roster::Peer;
+
+/// Accepts until told to stop; then lets the connections end, and returns when they have.
+pub(crate) async fn listen(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            // An error says that the server was dropped.
+            _ = &mut stop => break,
+            Some(ended) = tasks.join_next() => complain(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => take_in(stream, &shared, &mut tasks),
+                Err(error) => {
+                    // One that went away while it waited says nothing about the next.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    shared.roster.close();
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            complain(ended);
+        }
+    };
+    if tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), all).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "connections did not end in time");
+        tasks.shutdown().await;
+    }
+}
+
+fn complain(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task has failed");
+    }
+}
+
+fn take_in(stream: TcpStream, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
+    let Ok(address) = stream.peer_addr() else { return };
+    let since_ms = shared.config.clock.wall_ms();
+    let Some(peer) = shared.roster.enter(address, since_ms, &shared.config.limits) else {
+        tracing::warn!(%address, "too many connections: one is refused");
+        return count(&shared.counters.connections_rejected);
+    };
+    let shared = Arc::clone(shared);
+    tasks.spawn(async move {
+        // Off the roster however the task ends.
+        let _on_roster = OnRoster { peer: Arc::clone(&peer), shared: Arc::clone(&shared) };
+        connection::serve(stream, peer, shared).await;
+    });
+}
+
+struct OnRoster {
+    peer: Arc<Peer>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for OnRoster {
+    fn drop(&mut self) {
+        self.shared.roster.leave(&self.peer);
+    }
+}

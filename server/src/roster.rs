@@ -1,0 +1,113 @@
+//! Who is connected: for the bounds on connections, for the words that list them, and for the
+//! end of the server.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::limits::Limits;
+use crate::outbox::{Fate, Outbox};
+
+/// One connection, as everybody but its own task sees it.
+pub(crate) struct Peer {
+    pub(crate) number: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) outbox: Outbox,
+    /// When it came, in milliseconds since the Unix epoch.
+    pub(crate) since_ms: i64,
+    /// Its session; 0 before it has one.
+    pub(crate) session: AtomicI64,
+    pub(crate) timeout_ms: AtomicU32,
+    /// Requests that were read and not yet done.
+    pub(crate) queued: AtomicUsize,
+    pub(crate) packets_received: AtomicU64,
+    pub(crate) packets_sent: AtomicU64,
+}
+
+/// All connections, in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Roster {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    peers: BTreeMap<u64, Arc<Peer>>,
+    /// Looked up only, never iterated.
+    by_address: HashMap<IpAddr, usize>,
+    last_number: u64,
+    closed: bool,
+}
+
+impl Roster {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("the roster does not panic")
+    }
+
+    /// Enters a connection; `None` if a bound is reached, or the server is ending.
+    pub(crate) fn enter(
+        &self,
+        address: SocketAddr,
+        since_ms: i64,
+        limits: &Limits,
+    ) -> Option<Arc<Peer>> {
+        let ip = address.ip().to_canonical();
+        let mut inner = self.lock();
+        let of_address = inner.by_address.get(&ip).copied().unwrap_or(0);
+        let exempt = limits.connections_per_address_max == 0
+            || (ip.is_loopback() && !limits.loopback_is_bounded);
+        if inner.closed
+            || inner.peers.len() >= limits.connections_max
+            || (!exempt && of_address >= limits.connections_per_address_max)
+        {
+            return None;
+        }
+        *inner.by_address.entry(ip).or_default() += 1;
+        inner.last_number += 1;
+        let peer = Arc::new(Peer {
+            number: inner.last_number,
+            address,
+            outbox: Outbox::new(limits.event_bytes_max),
+            since_ms,
+            session: AtomicI64::new(0),
+            timeout_ms: AtomicU32::new(0),
+            queued: AtomicUsize::new(0),
+            packets_received: AtomicU64::new(0),
+            packets_sent: AtomicU64::new(0),
+        });
+        inner.peers.insert(peer.number, Arc::clone(&peer));
+        Some(peer)
+    }
+
+    pub(crate) fn leave(&self, peer: &Peer) {
+        let mut inner = self.lock();
+        if inner.peers.remove(&peer.number).is_none() {
+            return;
+        }
+        let ip = peer.address.ip().to_canonical();
+        if let Some(count) = inner.by_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                inner.by_address.remove(&ip);
+            }
+        }
+    }
+
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        self.lock().peers.values().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().peers.len()
+    }
+
+    /// Takes no further connection, and lets those that are there end once their replies are
+    /// written.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        for peer in self.peers() {
+            peer.outbox.end(Fate::Drain);
+        }
+    }
+}
