@@ -1,13 +1,356 @@
-//! stub
+//! The commands that look into a server, or change what is there.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use synod::model::Error;
+use synod::{Client, Event, Notice, Stat};
+
 use crate::exit::Exit;
-use clap::Subcommand;
+
+/// Where to connect to, and how to answer.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The servers: HOST:PORT[,HOST:PORT…][/CHROOT].
+    #[arg(long, global = true, value_name = "S", default_value = "127.0.0.1:2181")]
+    server: String,
+
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Prove a user and a password by the digest scheme.
+    #[arg(long, global = true, value_name = "USER:PASSWORD")]
+    auth: Option<String>,
+
+    /// How long to try to connect, in milliseconds.
+    #[arg(long, global = true, value_name = "MS", default_value_t = 5_000)]
+    connect_timeout_ms: u64,
+}
+
+/// A command of a client.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// x
-    Get,
+    /// Print the data of a znode.
+    Get {
+        /// The znode.
+        path: String,
+    },
+    /// Replace the data of a znode.
+    Set {
+        /// The znode.
+        path: String,
+        /// The data; - reads it from the standard input.
+        data: String,
+        /// Only if the znode has this version.
+        #[arg(long, value_name = "N")]
+        version: Option<i32>,
+    },
+    /// Create a znode, and print its path.
+    Create {
+        /// The znode.
+        path: String,
+        /// The data; - reads it from the standard input.
+        #[arg(default_value = "")]
+        data: String,
+        /// It goes with this command's session: the command stays until Ctrl-C.
+        #[arg(long, conflicts_with_all = ["container", "ttl_ms"])]
+        ephemeral: bool,
+        /// Append a number that grows with each child of the parent.
+        #[arg(long, conflicts_with = "container")]
+        sequential: bool,
+        /// The server deletes it some time after its last child has gone.
+        #[arg(long, conflicts_with = "ttl_ms")]
+        container: bool,
+        /// The server deletes it when it has no children and was not set for so long.
+        #[arg(long, value_name = "MS")]
+        ttl_ms: Option<u64>,
+    },
+    /// Delete a znode without children.
+    Delete {
+        /// The znode.
+        path: String,
+        /// Only if the znode has this version.
+        #[arg(long, value_name = "N")]
+        version: Option<i32>,
+    },
+    /// List the names of a znode's children.
+    Ls {
+        /// The parent.
+        #[arg(default_value = "/")]
+        path: String,
+    },
+    /// Print what is known about a znode besides its data.
+    Stat {
+        /// The znode.
+        path: String,
+    },
+    /// Print the changes of a znode as they come, until Ctrl-C.
+    Watch {
+        /// The znode; it need not exist.
+        path: String,
+        /// The znode and all below it.
+        #[arg(long)]
+        recursive: bool,
+        /// End after so many changes.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Print a znode and all below it.
+    Tree {
+        /// The top.
+        #[arg(default_value = "/")]
+        path: String,
+    },
 }
-impl Command {
-    pub(crate) async fn run(self) -> Exit {
-        Exit::Ok
+
+/// Why a command did not do what it was told.
+enum Failure {
+    Refused(Error),
+    Output(std::io::Error),
+    Input(std::io::Error),
+    SessionOver,
+    Interrupted,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Refused(error)
     }
+}
+
+impl Command {
+    /// Connects, does it, and closes the session.
+    pub(crate) async fn run(self, options: Options) -> Exit {
+        let outcome = tokio::select! {
+            outcome = self.connected(&options) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        };
+        let (exit, text) = match outcome {
+            Ok(()) => return Exit::Ok,
+            // Whoever read the output has enough of it.
+            Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                return Exit::Ok;
+            }
+            Err(Failure::Interrupted) => return Exit::Interrupted,
+            Err(Failure::Refused(error)) => (Exit::from(&error), error.to_string()),
+            Err(Failure::Output(error)) => (Exit::Failure, format!("cannot write: {error}")),
+            Err(Failure::Input(error)) => (Exit::Failure, format!("cannot read: {error}")),
+            Err(Failure::SessionOver) => (Exit::Lost, "the session is over".to_owned()),
+        };
+        if options.json {
+            eprintln!("{}", json!({ "error": text, "exit": exit as u8 }));
+        } else {
+            eprintln!("synod: {text}");
+        }
+        exit
+    }
+
+    async fn connected(self, options: &Options) -> Result<(), Failure> {
+        let mut builder = Client::builder()
+            .servers(&options.server)
+            .connect_timeout(Duration::from_millis(options.connect_timeout_ms));
+        if let Some((user, password)) =
+            options.auth.as_deref().and_then(|auth| auth.split_once(':'))
+        {
+            builder = builder.auth_digest(user, password);
+        }
+        let client = builder.connect().await?;
+        let done = self.perform(&client, options.json).await;
+        // Ephemeral znodes of this command go now, not after the session timeout.
+        let closed = client.close().await;
+        done?;
+        Ok(closed?)
+    }
+
+    async fn perform(self, client: &Client, json: bool) -> Result<(), Failure> {
+        match self {
+            Command::Get { path } => {
+                let (data, stat) = client.get(path.as_str()).await?;
+                if json {
+                    return line(&with_data(&path, &data, &stat));
+                }
+                let mut out = std::io::stdout();
+                out.write_all(&data).and_then(|()| out.flush()).map_err(Failure::Output)
+            }
+            Command::Set { path, data, version } => {
+                let set = client.set(path.as_str(), bytes_of(data)?);
+                let stat = set.version(version.unwrap_or(-1)).await?;
+                let text = format!("{path} has version {}", stat.version);
+                say(json, &json!({ "path": path, "stat": stat_json(&stat) }), &text)
+            }
+            Command::Create { path, data, ephemeral, sequential, container, ttl_ms } => {
+                let mut create = client.create(path.as_str(), bytes_of(data)?);
+                if ephemeral {
+                    create = create.ephemeral();
+                }
+                if sequential {
+                    create = create.sequential();
+                }
+                if container {
+                    create = create.container();
+                }
+                if let Some(ttl_ms) = ttl_ms {
+                    create = create.ttl(Duration::from_millis(ttl_ms));
+                }
+                let (path, stat) = create.with_stat().await?;
+                let value = json!({ "path": path.as_str(), "stat": stat_json(&stat) });
+                say(json, &value, path.as_str())?;
+                if ephemeral {
+                    // Until Ctrl-C, or until it is gone.
+                    client.session().lost().await;
+                    return Err(Failure::SessionOver);
+                }
+                Ok(())
+            }
+            Command::Delete { path, version } => {
+                client.delete(path.as_str()).version(version.unwrap_or(-1)).await?;
+                say(json, &json!({ "path": path }), &format!("{path} is deleted"))
+            }
+            Command::Ls { path } => {
+                let mut names = client.children(path.as_str()).await?;
+                names.sort_unstable();
+                say(json, &json!({ "path": path, "children": names }), &names.join("\n"))
+            }
+            Command::Stat { path } => match client.exists(path.as_str()).await? {
+                Some(stat) => {
+                    let value = stat_json(&stat);
+                    say(json, &json!({ "path": path, "stat": value }), &stat_text(&value))
+                }
+                // The same refusal as for `get`, in its words.
+                None => client.get(path.as_str()).await.map(|_| ()).map_err(Failure::from),
+            },
+            Command::Watch { path, recursive, count } => {
+                let watch = client.watch(path.as_str());
+                let watch = if recursive { watch.recursive() } else { watch };
+                let mut watch = watch.await?;
+                say(json, &json!({ "watching": path }), &format!("watching {path}"))?;
+                let mut left = count.unwrap_or(u64::MAX);
+                while left > 0 {
+                    match watch.next().await {
+                        Some(Notice::Event(event)) => {
+                            event_line(json, &event)?;
+                            left -= 1;
+                        }
+                        Some(Notice::Lagged) => {
+                            let text = "changes may have been missed: read again";
+                            say(json, &json!({ "lagged": true }), text)?;
+                        }
+                        None => return Err(Failure::SessionOver),
+                    }
+                }
+                Ok(())
+            }
+            Command::Tree { path } => tree(client, &path, json).await,
+        }
+    }
+}
+
+/// Prints a subtree, parents before their children, siblings in order.
+async fn tree(client: &Client, top: &str, json: bool) -> Result<(), Failure> {
+    let mut left = vec![(0, top.to_owned())];
+    while let Some((depth, path)) = left.pop() {
+        let (mut names, stat) = match client.children(path.as_str()).with_stat().await {
+            Ok(found) => found,
+            // It went while the tree was walked.
+            Err(error) if depth > 0 && Exit::from(&error) == Exit::NoNode => continue,
+            Err(error) if depth > 0 && Exit::from(&error) == Exit::NoAuth => {
+                let text = format!("{}{} (not permitted)", "  ".repeat(depth), name_of(&path));
+                say(json, &json!({ "path": path, "permitted": false }), &text)?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let shown = if depth == 0 { path.as_str() } else { name_of(&path) };
+        let mut text = format!("{}{shown}", "  ".repeat(depth));
+        if stat.data_bytes > 0 {
+            let _ = write!(text, " ({} B)", stat.data_bytes);
+        }
+        if stat.ephemeral_owner.is_some() {
+            text.push_str(" ephemeral");
+        }
+        say(json, &json!({ "path": path, "stat": stat_json(&stat) }), &text)?;
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let base = if path == "/" { "" } else { &path };
+        left.extend(names.into_iter().map(|name| (depth + 1, format!("{base}/{name}"))));
+    }
+    Ok(())
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn bytes_of(data: String) -> Result<Vec<u8>, Failure> {
+    if data != "-" {
+        return Ok(data.into_bytes());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(Failure::Input)?;
+    Ok(bytes)
+}
+
+/// One line, in the form that was asked for.
+fn say(json: bool, value: &Value, text: &str) -> Result<(), Failure> {
+    if json {
+        return line(value);
+    }
+    if text.is_empty() {
+        return Ok(());
+    }
+    line(&text)
+}
+
+fn line(text: &dyn std::fmt::Display) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+fn event_line(json: bool, event: &Event) -> Result<(), Failure> {
+    let zxid = event.zxid.map(|zxid| zxid.to_string());
+    let kind = format!("{:?}", event.kind);
+    let text = format!("{kind} {} {}", event.path, zxid.as_deref().unwrap_or("-"));
+    say(json, &json!({ "event": kind, "path": &*event.path, "zxid": zxid }), &text)
+}
+
+/// Data as text where it is text, else in base64.
+fn with_data(path: &str, data: &[u8], stat: &Stat) -> Value {
+    let (name, data) = match std::str::from_utf8(data) {
+        Ok(text) => ("data", text.to_owned()),
+        Err(_) => ("data_base64", STANDARD.encode(data)),
+    };
+    json!({ "path": path, name: data, "stat": stat_json(stat) })
+}
+
+/// The eleven fields, by their names in the protocol.
+fn stat_json(stat: &Stat) -> Value {
+    json!({
+        "czxid": stat.czxid.to_string(),
+        "mzxid": stat.mzxid.to_string(),
+        "pzxid": stat.pzxid.to_string(),
+        "ctime": stat.ctime_ms,
+        "mtime": stat.mtime_ms,
+        "version": stat.version,
+        "cversion": stat.cversion,
+        "aversion": stat.aversion,
+        "ephemeralOwner": stat.ephemeral_owner.map(|session| session.to_string()),
+        "dataLength": stat.data_bytes,
+        "numChildren": stat.children,
+    })
+}
+
+/// The same, a field a line.
+fn stat_text(stat: &Value) -> String {
+    let fields = stat.as_object().into_iter().flatten();
+    let lines = fields.map(|(name, value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        Value::Null => format!("{name} none"),
+        other => format!("{name} {other}"),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

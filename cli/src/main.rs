@@ -17,6 +17,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "synod", version, after_help = exit::HELP)]
 struct Cli {
+    #[command(flatten)]
+    options: client::Options,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
     let exit = runtime.block_on(async {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
-            Command::Client(command) => command.run().await,
+            Command::Client(command) => command.run(cli.options).await,
         }
     });
     // What still runs has nothing more to say.
