@@ -143,14 +143,18 @@ pub(super) fn put_failure(out: &mut BytesMut, code: i32, index: usize, count: us
     put_end(out);
 }
 
-/// Reads the results of a transaction, or its refusal.
+/// Reads the results of a transaction of `count` operations, or its refusal.
 pub(super) fn take_results(
     from: &mut Decoder,
+    count: usize,
 ) -> Result<Result<Vec<OpResult>, Refusal>, DecodeError> {
     let mut results = Vec::new();
     let mut failed: Option<Refusal> = None;
     let mut place = 0;
     while let Some(number) = take_header(from)? {
+        if place as usize >= count {
+            return Err(DecodeError::BadCount);
+        }
         match number {
             op::CREATE => {
                 let (path, stat) = (from.path()?, Default::default());
@@ -173,10 +177,12 @@ pub(super) fn take_results(
         }
         place += 1;
     }
-    Ok(match failed {
-        Some(refusal) => Err(refusal),
-        None => Ok(results),
-    })
+    match failed {
+        Some(refusal) if place as usize == count => Ok(Err(refusal)),
+        None if results.len() == count => Ok(Ok(results)),
+        // Too few, or one that is neither done nor refused.
+        _ => Err(DecodeError::BadCount),
+    }
 }
 
 pub(super) fn put_read_results(
@@ -208,11 +214,16 @@ pub(super) fn put_no_results(out: &mut BytesMut) {
     put_end(out);
 }
 
+/// Reads the answers to `count` reads.
 pub(super) fn take_read_results(
     from: &mut Decoder,
+    count: usize,
 ) -> Result<Vec<Result<ReadOpResult, Code>>, DecodeError> {
     let mut results = Vec::new();
     while let Some(number) = take_header(from)? {
+        if results.len() >= count {
+            return Err(DecodeError::BadCount);
+        }
         results.push(match number {
             op::GET_DATA => Ok(ReadOpResult::Data { data: from.buffer()?, stat: take_stat(from)? }),
             op::GET_CHILDREN => {
@@ -223,5 +234,5 @@ pub(super) fn take_read_results(
             value => return Err(DecodeError::BadValue { what: "result", value }),
         });
     }
-    Ok(results)
+    if results.len() == count { Ok(results) } else { Err(DecodeError::BadCount) }
 }

@@ -195,8 +195,12 @@ fn take_response(
             Response::Children { names, stat }
         }
         Shape::Echo(_) => Response::Done,
-        Shape::Multi(_) => return Ok(multi::take_results(from)?.map(Response::Multi)),
-        Shape::MultiRead(_) => Response::MultiRead(multi::take_read_results(from)?),
+        Shape::Multi(numbers) => {
+            return Ok(multi::take_results(from, numbers.len())?.map(Response::Multi));
+        }
+        Shape::MultiRead(numbers) => {
+            Response::MultiRead(multi::take_read_results(from, numbers.len())?)
+        }
         Shape::Paths => Response::Ephemerals(from.paths()?.unwrap_or_default()),
         Shape::Count => Response::DescendantCount(from.i32()? as u32),
         Shape::Identities => {
