@@ -25,6 +25,7 @@ pub enum DecodeError {
 }
 
 /// Reads a payload from front to back.
+#[derive(Clone)]
 pub(super) struct Decoder {
     payload: Bytes,
 }

@@ -124,10 +124,10 @@ pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
     };
     match body(number, &mut from) {
         Ok((request, shape)) => Ok(SubmittedRequest { xid, request, shape }),
-        Err(BodyError::Malformed) => Err(Refused {
-            empty_results: number == op::MULTI_READ,
-            ..refused(xid, Code::Marshalling)
-        }),
+        Err(BodyError::Malformed) => Err(refused(xid, Code::Marshalling)),
+        Err(BodyError::WritesAsReads) => {
+            Err(Refused { empty_results: true, ..refused(xid, Code::Marshalling) })
+        }
         Err(BodyError::BadFlags) => Err(refused(xid, Code::BadArguments)),
         Err(BodyError::Unknown) => {
             Err(Refused { closes: true, ..refused(xid, Code::Unimplemented) })
@@ -137,6 +137,8 @@ pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
 
 pub(super) enum BodyError {
     Malformed,
+    /// A transaction that came as a multi-read.
+    WritesAsReads,
     BadFlags,
     Unknown,
 }
@@ -192,7 +194,12 @@ fn body(number: i32, from: &mut Decoder) -> Result<(Option<Request>, Shape), Bod
             (read(Read::Children { path, watch }), shape)
         }
         op::MULTI_READ => {
-            let (reads, numbers) = multi::take_reads(from)?;
+            let mut as_writes = from.clone();
+            let (reads, numbers) =
+                multi::take_reads(from).map_err(|error| match multi::take_ops(&mut as_writes) {
+                    Ok(_) => BodyError::WritesAsReads,
+                    Err(_) => error.into(),
+                })?;
             (read(Read::Multi(reads)), Shape::MultiRead(numbers))
         }
         op::GET_EPHEMERALS => (read(Read::Ephemerals { prefix: Some(from.path()?) }), Shape::Paths),
