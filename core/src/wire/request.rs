@@ -29,6 +29,7 @@ pub(super) mod op {
     pub(crate) const CHECK: i32 = 13;
     pub(crate) const MULTI: i32 = 14;
     pub(crate) const CREATE2: i32 = 15;
+    pub(crate) const RECONFIG: i32 = 16;
     pub(crate) const CHECK_WATCHES: i32 = 17;
     pub(crate) const REMOVE_WATCHES: i32 = 18;
     pub(crate) const CREATE_CONTAINER: i32 = 19;
@@ -113,7 +114,7 @@ pub struct Refused {
 ///
 /// # Errors
 /// [`Refused`], which says what to answer: −5 for a record that cannot be read, −8 for flags that
-/// mean nothing, −6 (and the end of the connection) for an operation that is unknown or not for
+/// mean nothing, −123 for a reconfiguration, −6 (and the end of the connection) for an operation that is unknown or not for
 /// clients.
 pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
     let mut from = Decoder::new(payload);
@@ -129,6 +130,7 @@ pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
             Err(Refused { empty_results: true, ..refused(xid, Code::Marshalling) })
         }
         Err(BodyError::BadFlags) => Err(refused(xid, Code::BadArguments)),
+        Err(BodyError::Reconfig) => Err(refused(xid, Code::ReconfigDisabled)),
         Err(BodyError::Unknown) => {
             Err(Refused { closes: true, ..refused(xid, Code::Unimplemented) })
         }
@@ -140,6 +142,8 @@ pub(super) enum BodyError {
     /// A transaction that came as a multi-read.
     WritesAsReads,
     BadFlags,
+    /// A reconfiguration, which is not done over this protocol.
+    Reconfig,
     Unknown,
 }
 
@@ -177,6 +181,11 @@ fn body(number: i32, from: &mut Decoder) -> Result<(Option<Request>, Shape), Bod
                 _ => return Err(BodyError::Unknown),
             };
             (write(Write::ProposeAt { zxid, op }), shape)
+        }
+        op::RECONFIG => {
+            let _servers = (from.buffer()?, from.buffer()?, from.buffer()?);
+            let _configuration = from.i64()?;
+            return Err(BodyError::Reconfig);
         }
         op::CLOSE_SESSION => (write(Write::CloseSession), Shape::Empty),
         op::EXISTS => {
