@@ -89,7 +89,7 @@ pub enum Shape {
 /// A request as it came over a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubmittedRequest {
-    /// The client's number for it, echoed in the reply.
+    /// The number of the reply: the client's for the request, but a ping's own for a ping.
     pub xid: i32,
     /// What is asked; `None` for a SASL token, which is answered by its shape alone.
     pub request: Option<Request>,
@@ -124,7 +124,10 @@ pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
         return Err(refused(0, Code::Marshalling));
     };
     match body(number, &mut from) {
-        Ok((request, shape)) => Ok(SubmittedRequest { xid, request, shape }),
+        Ok((request, shape)) => {
+            let xid = if matches!(request, Some(Request::Ping)) { XID_PING } else { xid };
+            Ok(SubmittedRequest { xid, request, shape })
+        }
         Err(BodyError::Malformed) => Err(refused(xid, Code::Marshalling)),
         Err(BodyError::WritesAsReads) => {
             Err(Refused { empty_results: true, ..refused(xid, Code::Marshalling) })
