@@ -178,7 +178,9 @@ fn body(number: i32, from: &mut Decoder) -> Result<(Option<Request>, Shape), Bod
         op::PROPOSE_AT => {
             let (zxid, number) = (Zxid::from_i64(from.i64()?), from.i32()?);
             let (op, shape) = match number {
-                op::CREATE2 => (take_create(number, from)?, Shape::PathStat),
+                op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+                    (take_create(number, from)?, Shape::PathStat)
+                }
                 op::SET_DATA => (take_set_data(from)?, Shape::Stat),
                 op::DELETE => (take_delete(from)?, Shape::Empty),
                 _ => return Err(BodyError::Unknown),
