@@ -143,18 +143,40 @@ pub(super) fn put_failure(out: &mut BytesMut, code: i32, index: usize, count: us
     put_end(out);
 }
 
-/// Reads the results of a transaction of `count` operations, or its refusal.
+/// Whether a result under this number answers an operation under that one: a create is answered
+/// under any number that creates.
+fn answers(result: i32, operation: i32) -> bool {
+    let creates = [op::CREATE, op::CREATE2, op::CREATE_CONTAINER, op::CREATE_TTL];
+    result == ERROR
+        || result == operation
+        || (creates.contains(&result) && creates.contains(&operation))
+}
+
+/// The number of the next result; `None` at the end of the list. `numbers`: of the operations that
+/// are yet to be answered.
+fn take_result_header(
+    from: &mut Decoder,
+    numbers: &mut std::slice::Iter<'_, i32>,
+) -> Result<Option<i32>, DecodeError> {
+    match (take_header(from)?, numbers.next()) {
+        (Some(result), Some(number)) if answers(result, *number) => Ok(Some(result)),
+        (Some(value), Some(_)) => Err(DecodeError::BadValue { what: "result", value }),
+        (None, None) => Ok(None),
+        // Too many or too few.
+        _ => Err(DecodeError::BadCount),
+    }
+}
+
+/// Reads the results of a transaction, or its refusal.
 pub(super) fn take_results(
     from: &mut Decoder,
-    count: usize,
+    numbers: &[i32],
 ) -> Result<Result<Vec<OpResult>, Refusal>, DecodeError> {
     let mut results = Vec::new();
     let mut failed: Option<Refusal> = None;
     let mut place = 0;
-    while let Some(number) = take_header(from)? {
-        if place as usize >= count {
-            return Err(DecodeError::BadCount);
-        }
+    let mut unanswered = numbers.iter();
+    while let Some(number) = take_result_header(from, &mut unanswered)? {
         match number {
             op::CREATE => {
                 let (path, stat) = (from.path()?, Default::default());
@@ -178,10 +200,10 @@ pub(super) fn take_results(
         place += 1;
     }
     match failed {
-        Some(refusal) if place as usize == count => Ok(Err(refusal)),
-        None if results.len() == count => Ok(Ok(results)),
-        // Too few, or one that is neither done nor refused.
-        _ => Err(DecodeError::BadCount),
+        Some(refusal) => Ok(Err(refusal)),
+        None if results.len() == numbers.len() => Ok(Ok(results)),
+        // One is neither done nor refused.
+        None => Err(DecodeError::BadCount),
     }
 }
 
@@ -214,16 +236,14 @@ pub(super) fn put_no_results(out: &mut BytesMut) {
     put_end(out);
 }
 
-/// Reads the answers to `count` reads.
+/// Reads the answers of a multi-read.
 pub(super) fn take_read_results(
     from: &mut Decoder,
-    count: usize,
+    numbers: &[i32],
 ) -> Result<Vec<Result<ReadOpResult, Code>>, DecodeError> {
     let mut results = Vec::new();
-    while let Some(number) = take_header(from)? {
-        if results.len() >= count {
-            return Err(DecodeError::BadCount);
-        }
+    let mut unanswered = numbers.iter();
+    while let Some(number) = take_result_header(from, &mut unanswered)? {
         results.push(match number {
             op::GET_DATA => Ok(ReadOpResult::Data { data: from.buffer()?, stat: take_stat(from)? }),
             op::GET_CHILDREN => {
@@ -234,5 +254,5 @@ pub(super) fn take_read_results(
             value => return Err(DecodeError::BadValue { what: "result", value }),
         });
     }
-    if results.len() == count { Ok(results) } else { Err(DecodeError::BadCount) }
+    Ok(results)
 }

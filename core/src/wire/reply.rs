@@ -196,11 +196,9 @@ fn take_response(
         }
         Shape::Echo(_) => Response::Done,
         Shape::Multi(numbers) => {
-            return Ok(multi::take_results(from, numbers.len())?.map(Response::Multi));
+            return Ok(multi::take_results(from, numbers)?.map(Response::Multi));
         }
-        Shape::MultiRead(numbers) => {
-            Response::MultiRead(multi::take_read_results(from, numbers.len())?)
-        }
+        Shape::MultiRead(numbers) => Response::MultiRead(multi::take_read_results(from, numbers)?),
         Shape::Paths => Response::Ephemerals(from.paths()?.unwrap_or_default()),
         Shape::Count => Response::DescendantCount(from.i32()? as u32),
         Shape::Identities => {
