@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::ground::{Failure, Reply, ReplyTo};
 use super::queue::Queue;
 use crate::model::limits::WATCHES_PER_SESSION_MAX;
-use crate::model::{Code, Error, Event, EventKind, Rearm, SessionEnd, Zxid};
+use crate::model::{Code, Error, Event, EventKind, Rearm, SessionEnd, WatchKind, Zxid};
 
 /// How a session stands, as its client knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,15 @@ impl Interest {
             Interest::Child => matches!(kind, EventKind::ChildrenChanged | EventKind::Deleted),
             Interest::Persistent => true,
             Interest::Recursive => kind != EventKind::ChildrenChanged,
+        }
+    }
+
+    fn kind(self) -> WatchKind {
+        match self {
+            Interest::Data | Interest::Exist => WatchKind::Data,
+            Interest::Child => WatchKind::Children,
+            Interest::Persistent => WatchKind::Persistent,
+            Interest::Recursive => WatchKind::PersistentRecursive,
         }
     }
 
@@ -206,19 +215,24 @@ impl Inbox {
     }
 
     /// Takes a handle out. `Some` if it was there and was the last that needed its watch: the
-    /// interest whose watch can be removed from the coordinator.
-    pub(crate) fn unsubscribe(&self, path: &str, id: HandleId) -> Option<Interest> {
+    /// kind of watch that can be removed from the coordinator.
+    pub(crate) fn unsubscribe(&self, path: &str, id: HandleId) -> Option<WatchKind> {
         let mut handles = lock(&self.handles);
         let of_path = handles.by_path.get_mut(path)?;
         let place = of_path.iter().position(|handle| handle.id == id)?;
         let gone = of_path.swap_remove(place);
         let last = !of_path.iter().any(|other| gone.interest.shares_watch_with(other.interest));
-        if of_path.is_empty() {
+        // By that name where it means the same: servers before ZooKeeper 3.9 know no names for
+        // watches that stay.
+        let kind = if of_path.is_empty() {
             handles.by_path.remove(path);
-        }
+            WatchKind::Any
+        } else {
+            gone.interest.kind()
+        };
         handles.count -= 1;
         handles.recursive -= usize::from(gone.interest == Interest::Recursive);
-        last.then_some(gone.interest)
+        last.then_some(kind)
     }
 
     /// What to leave again on a new connection. Handles that stay have missed what happened in

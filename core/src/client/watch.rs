@@ -10,7 +10,7 @@ use futures::Stream;
 use super::Session;
 use super::inbox::{Arm, HandleId, Interest};
 use super::queue::Queue;
-use crate::model::{Error, Event, Path, SessionEnd, WatchKind};
+use crate::model::{Error, Event, Path, SessionEnd};
 
 /// What a [`Watch`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,14 +52,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let Some(interest) = self.session.inbox().unsubscribe(&self.path, self.id) else { return };
-        let kind = match interest {
-            Interest::Data | Interest::Exist => WatchKind::Data,
-            Interest::Child => WatchKind::Children,
-            Interest::Persistent => WatchKind::Persistent,
-            Interest::Recursive => WatchKind::PersistentRecursive,
-        };
-        self.session.remove_watch(Arc::clone(&self.path), kind);
+        if let Some(kind) = self.session.inbox().unsubscribe(&self.path, self.id) {
+            self.session.remove_watch(Arc::clone(&self.path), kind);
+        }
     }
 }
 
