@@ -10,7 +10,7 @@ use synod::{Client, ConfigWatch, Election, Error, EventKind, Fence, LossReason};
 use tokio::time::Instant;
 
 use super::cases::{in_line, lock, until_children};
-use super::ground::{Ground, SESSION_TIMEOUT, soon};
+use super::ground::{Ground, SESSION_TIMEOUT, program, soon};
 
 const LOCK: &str = "/locks/report";
 
@@ -220,4 +220,22 @@ pub async fn workers_take_turns_through_cuts_and_a_restart(ground: &Ground) {
         }
     };
     let (_, ()) = tokio::join!(soon(workers.join_all()), faults);
+}
+
+pub async fn a_pool_of_processes_replaces_its_killed_leader_in_time(ground: &Ground) {
+    // The example's session timeout, and a second.
+    const LIMIT_MS: u64 = 4_000 + 1_000;
+    let server = ground.faults().address().to_string();
+    let pool = tokio::task::spawn_blocking(move || {
+        let mut pool = std::process::Command::new(program("examples/worker_pool"));
+        pool.args(["--server", &server, "--workers", "5", "--items", "60", "--kill-leader"]);
+        pool.output().expect("the example can be started")
+    });
+    let pool = soon(pool).await.expect("no panic");
+    let text = String::from_utf8_lossy(&pool.stdout);
+    assert!(pool.status.success(), "{text}\n{}", String::from_utf8_lossy(&pool.stderr));
+    assert!(text.contains("60 items were done once each, none for a deposed leader"), "{text}");
+    let took = text.lines().find_map(|line| line.split_once(", after ")?.1.strip_suffix(" ms"));
+    let took_ms: u64 = took.and_then(|took| took.parse().ok()).expect("a leader was replaced");
+    assert!(took_ms <= LIMIT_MS, "{took_ms} ms\n{text}");
 }

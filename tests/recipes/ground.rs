@@ -52,12 +52,16 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("it has an address")
 }
 
-/// The `synod` program: cargo builds it beside the tests of the workspace.
-fn synod_program() -> PathBuf {
+/// A program that cargo builds beside the tests of the workspace.
+pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps");
-    let program = profile.join("synod");
-    assert!(program.exists(), "{} is not built: cargo build -p synod-cli", program.display());
+    let program = profile.join(name);
+    assert!(
+        program.exists(),
+        "{} is not built: cargo build --workspace --examples --bins",
+        program.display()
+    );
     program
 }
 
@@ -71,7 +75,7 @@ impl Ground {
     /// `synod serve`.
     pub async fn synod() -> Ground {
         let address = free_address();
-        let mut command = Command::new(synod_program());
+        let mut command = Command::new(program("synod"));
         command.args(["serve", "--in-memory", "--tick-ms", "500", "--listen"]);
         command.arg(address.to_string());
         Ground::server(command, address, false).await
@@ -143,6 +147,11 @@ fn start(command: &mut Command) -> Child {
 }
 
 impl Server {
+    /// Where it listens itself, past the proxy.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Asks until the server gives a session.
     async fn until_it_serves(&self) {
         let begun = Instant::now();
