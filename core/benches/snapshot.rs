@@ -4,7 +4,7 @@
 //! time for which nothing else could be applied: the view together with the write after it, and
 //! then the longest write while another thread walks the view, as one that writes a snapshot
 //! does, and drops it. Beside each stands the same of as many writes with no view, while another
-//! thread reads as much memory, in the same run, in turns. `cargo bench -p synod-core --bench snapshot`
+//! thread reads memory for as long, in the same run, in turns. `cargo bench -p synod-core --bench snapshot`
 
 use std::hint::black_box;
 use std::sync::Arc;
