@@ -18,6 +18,8 @@ mod multi;
 mod records;
 mod reply;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
