@@ -22,7 +22,7 @@ use crate::Shared;
 use crate::counters::count;
 use crate::limits::{
     BATCH_REQUESTS_MAX, HANDSHAKE_BYTES_MAX, INPUT_BYTES_SOFT, LINGER_MS_MAX, READ_BYTES,
-    REQUEST_BYTES_MIN,
+    REQUEST_BYTES_MIN, STOP_LINGER_MS_MAX,
 };
 use crate::member::{Decoded, Seat, Unwelcome};
 use crate::outbox::Fate;
@@ -169,7 +169,7 @@ impl Connection {
                 stalled_since = Some(Instant::now());
             }
             // Past the bound nothing is done for this client until it takes what it asked for.
-            let may_work = self.writing.len() < limits.output_bytes_soft;
+            let may_work = self.peer.outbox.waiting_bytes(&self.writing) < limits.output_bytes_soft;
             if may_work && bad.is_none() {
                 bad = self.decode(&mut batch).err();
             }
@@ -298,7 +298,9 @@ impl Connection {
     /// unread would take the last replies from it.
     async fn linger(mut self) {
         self.writing = BytesMut::new();
-        let deadline = Instant::now() + Duration::from_millis(LINGER_MS_MAX);
+        let stopping = self.shared.roster.is_closed();
+        let patience_ms = if stopping { STOP_LINGER_MS_MAX } else { LINGER_MS_MAX };
+        let deadline = Instant::now() + Duration::from_millis(patience_ms);
         if self.stream.shutdown().await.is_err() {
             return;
         }

@@ -49,6 +49,9 @@ pub const BATCH_MICROS_MAX: u64 = 2_000;
 /// How long a connection that ends may take to receive its last replies, in milliseconds.
 pub const LINGER_MS_MAX: u64 = 1_000;
 
+/// The same when the server stops, in milliseconds.
+pub const STOP_LINGER_MS_MAX: u64 = 100;
+
 /// Identities that one connection can prove, its address among them.
 pub const IDENTITIES_MAX: usize = 64;
 

@@ -93,6 +93,11 @@ impl Outbox {
         self.wake();
     }
 
+    /// How many bytes wait: those here, and those that were taken out and are not yet written.
+    pub(crate) fn waiting_bytes(&self, writing: &BytesMut) -> usize {
+        self.lock().bytes.len() + writing.len()
+    }
+
     /// Takes out what waits, if what was taken before is written.
     pub(crate) fn take(&self, writing: &mut BytesMut) -> Fate {
         let mut waiting = self.lock();

@@ -102,6 +102,10 @@ impl Roster {
         self.lock().peers.len()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Takes no further connection, and lets those that are there end once their replies are
     /// written.
     pub(crate) fn close(&self) {

@@ -1,0 +1,146 @@
+//! The four-letter words, in the forms that parsers read.
+
+mod common;
+
+use common::{Raw, config, create, exists, start, word};
+use synod_core::model::CreateMode;
+use synod_server::{Config, VERSION, Word};
+
+fn all() -> Config {
+    Config { words: "*".parse().expect("is all"), ..config() }
+}
+
+/// Replaces every run of digits by `#`, and what is in hexadecimal as a whole.
+fn masked(text: &str) -> String {
+    let text = text.replace(VERSION, "VERSION");
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some(first) = rest.chars().next() {
+        let length = match rest.strip_prefix("0x") {
+            Some(hex) => {
+                2 + hex.len() - hex.trim_start_matches(|c: char| c.is_ascii_hexdigit()).len()
+            }
+            None => rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len(),
+        };
+        if length > 0 {
+            out.push('#');
+            rest = &rest[length..];
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    out
+}
+
+#[tokio::test]
+async fn the_words_that_monitors_ask_are_answered_by_default() {
+    let server = start(config()).await;
+    assert_eq!(word(&server, "ruok").await, "imok");
+    assert_eq!(word(&server, "isro").await, "rw");
+    assert!(word(&server, "ruok\r\n").await == "imok", "as telnet sends it");
+    for (asked, begin) in [("srvr", "Zookeeper version: 3.9.3-synod-"), ("mntr", "zk_version\t")] {
+        assert!(word(&server, asked).await.starts_with(begin), "{asked}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_word_that_is_not_allowed_is_refused_as_zookeeper_does() {
+    let server = start(config()).await;
+    for asked in ["stat", "envi", "conf", "cons", "wchs", "dump", "wchc", "crst"] {
+        let refusal = format!("{asked} is not executed because it is not in the whitelist.\n");
+        assert_eq!(word(&server, asked).await, refusal);
+    }
+    assert_eq!(word(&server, "help").await, "", "that is no word, but a bad length");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn srvr_is_what_parsers_read() {
+    let server = start(all()).await;
+    let golden = "Zookeeper version: VERSION\nLatency min/avg/max: #/#/#\nReceived: #\nSent: #\n\
+                  Connections: #\nOutstanding: #\nZxid: #\nMode: standalone\nNode count: #\n";
+    assert_eq!(masked(&word(&server, "srvr").await), golden);
+    // As `MM/dd/yyyy HH:mm ZONE`.
+    let built = VERSION.split_once(", built on ").expect("says when").1;
+    let form: String = built.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    assert_eq!(form, "00/00/0000 00:00 UTC");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn figures_are_real() {
+    let server = start(all()).await;
+    let mut raw = Raw::open(&server).await;
+    raw.call(&create("/e", b"12345", CreateMode::Ephemeral)).await.expect("is created");
+    raw.call(&exists("/e", true)).await.expect("is there");
+    let srvr = word(&server, "srvr").await;
+    for line in ["Received: 3", "Sent: 3", "Connections: 2", "Zxid: 0x100000002", "Node count: 5"] {
+        assert!(srvr.lines().any(|there| there == line), "{line} in {srvr}");
+    }
+    let mntr = word(&server, "mntr").await;
+    let expected = [
+        "zk_server_state\tstandalone",
+        "zk_znode_count\t5",
+        "zk_ephemerals_count\t1",
+        "zk_watch_count\t1",
+        "zk_global_sessions\t1",
+        "zk_num_alive_connections\t2",
+        "zk_packets_received\t3",
+        "zk_packets_sent\t3",
+        "zk_outstanding_requests\t0",
+        "zk_connection_request_count\t1",
+    ];
+    for line in expected {
+        assert!(mntr.lines().any(|there| there == line), "{line} in {mntr}");
+    }
+    assert!(mntr.lines().all(|line| line.split('\t').count() == 2), "{mntr}");
+    for name in ["zk_avg_latency", "zk_min_latency", "zk_max_latency", "zk_approximate_data_size"] {
+        let line = mntr.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.trim().parse::<f64>().expect("is a number");
+    }
+    assert_eq!(word(&server, "wchs").await, "1 connections watching 1 paths\nTotal watches:1\n");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_listed() {
+    let server = start(all()).await;
+    let raw = Raw::open(&server).await;
+    let port = raw.stream.local_addr().expect("is connected").port();
+    let stat = word(&server, "stat").await;
+    let begin = format!(
+        "Zookeeper version: {VERSION}\nClients:\n /127.0.0.1:{port}[1](queued=0,recved=1,sent=1)\n"
+    );
+    assert!(stat.starts_with(&begin), "{stat}");
+    assert_eq!(
+        masked(&stat).split_once("\n\n").expect("has two parts").1,
+        "Latency min/avg/max: #/#/#\nReceived: #\nSent: #\nConnections: #\nOutstanding: #\n\
+         Zxid: #\nMode: standalone\nNode count: #\n"
+    );
+    let session = raw.welcome.expect("has a session").session;
+    let cons = word(&server, "cons").await;
+    let begin = format!(" /127.0.0.1:{port}[1](queued=0,recved=1,sent=1,sid={session},est=");
+    assert!(cons.starts_with(&begin), "{cons}");
+    assert_eq!(
+        masked(&cons),
+        " /#.#.#.#:#[#](queued=#,recved=#,sent=#,sid=#,est=#,to=#)\n \
+         /#.#.#.#:#[#](queued=#,recved=#,sent=#)\n\n"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_environment_and_the_configuration_are_told() {
+    let server = start(all()).await;
+    let envi = word(&server, "envi").await;
+    assert!(envi.starts_with(&format!("Environment:\nzookeeper.version={VERSION}\n")), "{envi}");
+    let conf = word(&server, "conf").await;
+    let port = server.local_addr().port();
+    for line in [&*format!("clientPort={port}"), "tickTime=2000", "minSessionTimeout=4000"] {
+        assert!(conf.lines().any(|there| there == line), "{line} in {conf}");
+    }
+    assert_eq!(Word::ALL.len(), 9, "a word more needs a test more");
+    server.stop().await;
+}
