@@ -127,10 +127,7 @@ impl From<Error> for Failure {
 impl Command {
     /// Connects, does it, and closes the session.
     pub(crate) async fn run(self, options: Options) -> Exit {
-        let outcome = tokio::select! {
-            outcome = self.connected(&options) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
-        };
+        let outcome = self.connected(&options).await;
         let (exit, text) = match outcome {
             Ok(()) => return Exit::Ok,
             // Whoever read the output has enough of it.
@@ -160,8 +157,14 @@ impl Command {
         {
             builder = builder.auth_digest(user, password);
         }
-        let client = builder.connect().await?;
-        let done = self.perform(&client, options.json).await;
+        let client = tokio::select! {
+            client = builder.connect() => client?,
+            _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted),
+        };
+        let done = tokio::select! {
+            done = self.perform(&client, options.json) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        };
         // Ephemeral znodes of this command go now, not after the session timeout.
         let closed = client.close().await;
         done?;

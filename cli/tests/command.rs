@@ -1,0 +1,195 @@
+//! The command from outside: what it prints and how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server that ends with the test.
+struct Serve {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+    address: String,
+}
+
+fn synod() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_synod"))
+}
+
+impl Serve {
+    fn start(arguments: &[&str]) -> Serve {
+        let mut command = synod();
+        command.args(["serve", "--in-memory"]).args(arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
+        let mut out = BufReader::new(child.stdout.take().expect("is piped"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("says that it serves");
+        let rest = line.strip_prefix("serving the ZooKeeper protocol on ").expect("says so");
+        let address = rest.split_once(", in memory only: ").expect("says so").0.to_owned();
+        Serve { child, out, address }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = synod();
+        command.args(["--server", &self.address]).args(arguments);
+        command.output().expect("runs")
+    }
+
+    /// What a command that succeeds prints.
+    fn ask(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("is text")
+    }
+
+    /// The number that a command fails with.
+    fn fail(&self, arguments: &[&str]) -> i32 {
+        let output = self.run(arguments);
+        assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
+        assert_eq!(output.stderr.iter().filter(|byte| **byte == b'\n').count(), 1, "{output:?}");
+        output.status.code().expect("ends by itself")
+    }
+
+    fn stop(mut self, signal: &str) -> (ExitStatus, String) {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args([signal, &pid]).status().expect("there is kill");
+        assert!(killed.success());
+        let status = self.child.wait().expect("ends");
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).expect("is text");
+        (status, rest)
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const ANY: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[test]
+fn it_stops_cleanly_when_told_to() {
+    for signal in ["-TERM", "-INT"] {
+        let serve = Serve::start(&ANY);
+        serve.ask(&["create", "/a"]);
+        let (status, rest) = serve.stop(signal);
+        assert_eq!((status.code(), &*rest), (Some(0), "stopped\n"), "{signal}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_to_be() {
+    let serve = Serve::start(&ANY);
+    let output = synod().args(["serve", "--listen", &serve.address]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("cannot listen on {}: another program listens there", serve.address);
+    assert!(said.contains(&expected), "{said}");
+}
+
+#[test]
+fn a_file_configures_it_and_flags_win() {
+    let file = std::env::temp_dir().join(format!("synod-{}.toml", std::process::id()));
+    let text = "listen = \"127.0.0.1:0\"\ntick-ms = 500\nwords = \"conf\"\n";
+    std::fs::write(&file, text).expect("can be written");
+    let path = file.to_str().expect("is text");
+    let serve = Serve::start(&["--config", path, "--tick-ms", "700"]);
+    let mut stream = std::net::TcpStream::connect(&serve.address).expect("listens");
+    std::io::Write::write_all(&mut stream, b"conf").expect("sends");
+    let mut conf = String::new();
+    stream.read_to_string(&mut conf).expect("is text");
+    assert!(conf.contains("tickTime=700\n") && conf.contains("minSessionTimeout=1400\n"), "{conf}");
+    for (text, said) in [("ticks = 1", "unknown field"), ("words = \"x\"", "no four-letter word")] {
+        std::fs::write(&file, text).expect("can be written");
+        let output = synod().args(["serve", "--config", path]).output().expect("runs");
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
+    }
+    std::fs::remove_file(&file).expect("is there");
+}
+
+#[test]
+fn each_failure_has_its_number() {
+    let serve = Serve::start(&ANY);
+    serve.ask(&["create", "/a", "one"]);
+    serve.ask(&["create", "/a/b"]);
+    assert_eq!(serve.fail(&["get", "/none"]), 3);
+    assert_eq!(serve.fail(&["stat", "/none"]), 3);
+    assert_eq!(serve.fail(&["create", "/a"]), 4);
+    assert_eq!(serve.fail(&["set", "/a", "two", "--version", "7"]), 5);
+    assert_eq!(serve.fail(&["delete", "/a"]), 8);
+    assert_eq!(serve.fail(&["get", "no-slash"]), 2);
+    assert_eq!(synod().args(["frobnicate"]).output().expect("runs").status.code(), Some(2));
+    let output = synod()
+        .args(["--server", "127.0.0.1:1", "--connect-timeout-ms", "200", "ls"])
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+}
+
+#[test]
+fn people_and_programs_are_answered_in_their_ways() {
+    let serve = Serve::start(&ANY);
+    assert_eq!(serve.ask(&["create", "/a", "one"]), "/a\n");
+    assert_eq!(serve.ask(&["create", "/a/n-", "--sequential"]), "/a/n-0000000000\n");
+    assert_eq!(serve.ask(&["get", "/a"]), "one");
+    assert_eq!(serve.ask(&["set", "/a", "three", "--version", "0"]), "/a has version 1\n");
+    assert_eq!(serve.ask(&["ls", "/a"]), "n-0000000000\n");
+    assert_eq!(serve.ask(&["ls", "/a/n-0000000000"]), "");
+    assert_eq!(serve.ask(&["tree", "/a"]), "/a (5 B)\n  n-0000000000\n");
+    let stat = serve.ask(&["stat", "/a"]);
+    for line in ["version 1", "numChildren 1", "dataLength 5", "ephemeralOwner none"] {
+        assert!(stat.lines().any(|there| there == line), "{line} in {stat}");
+    }
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let text = serve.ask(&[&["--json"], arguments].concat());
+        serde_json::from_str(&text).expect("is JSON")
+    };
+    assert_eq!(json(&["get", "/a"])["data"], "three");
+    assert_eq!(json(&["get", "/a"])["stat"]["version"], 1);
+    assert_eq!(json(&["ls", "/a"])["children"][0], "n-0000000000");
+    assert_eq!(json(&["stat", "/a"])["stat"]["dataLength"], 5);
+    assert_eq!(serve.ask(&["delete", "/a/n-0000000000"]), "/a/n-0000000000 is deleted\n");
+}
+
+#[test]
+fn a_watch_prints_changes_as_they_come() {
+    let serve = Serve::start(&ANY);
+    let mut command = synod();
+    command.args(["--server", &serve.address, "watch", "/w", "--recursive", "--count", "3"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
+    let mut next = || lines.next().expect("goes on").expect("is text");
+    assert_eq!(next(), "watching /w");
+    serve.ask(&["create", "/w"]);
+    assert!(next().starts_with("Created /w 0x"));
+    serve.ask(&["create", "/w/x"]);
+    assert!(next().starts_with("Created /w/x 0x"));
+    serve.ask(&["set", "/w", "1"]);
+    assert!(next().starts_with("DataChanged /w 0x"));
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+}
+
+#[test]
+fn an_ephemeral_znode_lives_as_long_as_the_command() {
+    let serve = Serve::start(&ANY);
+    let mut command = synod();
+    command.args(["--server", &serve.address, "create", "/mine", "--ephemeral"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("runs");
+    let mut out = BufReader::new(child.stdout.take().expect("is piped"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("is text");
+    assert_eq!(line, "/mine\n");
+    assert!(!serve.ask(&["stat", "/mine"]).contains("ephemeralOwner none"));
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-INT", &pid]).status().expect("there is kill");
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    // Its session was closed: nobody waits for an expiry.
+    let begun = Instant::now();
+    while serve.run(&["stat", "/mine"]).status.code() == Some(0) {
+        assert!(begun.elapsed() < Duration::from_secs(2), "it outlives its command");
+    }
+}
