@@ -66,7 +66,8 @@ pub enum OpResult {
     Created {
         /// Its path, with the suffix if it is sequential.
         path: Arc<str>,
-        /// Its Stat.
+        /// Its Stat. All zero where the server leaves it out, as Apache ZooKeeper 3.8 does for
+        /// an ephemeral znode: ask for it then.
         stat: Stat,
     },
     /// A znode was deleted.

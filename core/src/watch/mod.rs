@@ -89,10 +89,10 @@ struct Watcher {
 /// The watches of every session on this member.
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
-    // Looked up by path only, never iterated, so that its order cannot show. Within a path the
+    // Both are looked up only, or summed over, so that their order cannot show. Within a path the
     // sessions are sorted: events come in the same order in every run.
     by_path: HashMap<Arc<str>, BTreeMap<SessionId, Kinds>, foldhash::fast::RandomState>,
-    by_session: BTreeMap<SessionId, Watcher>,
+    by_session: HashMap<SessionId, Watcher, foldhash::fast::RandomState>,
     /// How many (session, path) pairs have a recursive watch; while it is 0, a change does not
     /// look at its ancestors.
     recursive: usize,
