@@ -199,6 +199,15 @@ async fn a_frame_that_stays_half_received_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_ping_is_answered_under_the_number_of_pings() {
+    let server = start(config()).await;
+    let mut raw = Raw::open(&server).await;
+    raw.raw(55, 11, &[]).await;
+    assert_eq!(raw.header().await.map(|(xid, _, error)| (xid, error)), Some((XID_PING, 0)));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_largest_request_is_taken() {
     let server = start(config()).await;
     let mut raw = Raw::open(&server).await;
