@@ -25,7 +25,7 @@
 //! | `roster` | who is connected |
 //! | `connection` | one task a connection: handshake, requests in, replies and events out |
 //! | `outbox` | what waits to be sent on a connection |
-//! | `member` | the state behind one mutex, and the seam to the log |
+//! | `member` | the state behind one mutex, and (in `state`) the seam to the log |
 //! | `expiry` | the deadlines of sessions |
 //! | `words` | the four-letter words |
 //! | `counters` | what is counted |

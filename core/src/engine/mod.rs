@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
-use crate::model::limits::MULTI_OPS_MAX;
+use crate::model::limits::{MULTI_OPS_MAX, REPLY_BYTES_MAX};
 use crate::model::{
-    Code, Entry, Event, EventKind, Identity, Op, OpResult, Perms, Read, Rearm, Refusal, Response,
-    SessionId, WatchRequest, Write, Zxid, ZxidGate,
+    Code, Entry, Event, EventKind, Identity, Op, OpResult, Perms, Read, ReadOp, ReadOpResult,
+    Rearm, Refusal, Response, SessionId, WatchRequest, Write, Zxid, ZxidGate,
 };
 pub use crate::session::SessionInfo;
 use crate::session::Sessions;
@@ -265,7 +265,7 @@ impl Engine {
                 let rule = "a multi-read has at most 65536 reads";
                 return Err(Refusal::new(Code::BadArguments, rule));
             }
-            Read::Multi(reads) => Response::MultiRead(self.tree.multi_read(identities, reads)),
+            Read::Multi(reads) => Response::MultiRead(self.multi_read(identities, reads)?),
             Read::Ephemerals { prefix } => {
                 Response::Ephemerals(self.tree.ephemerals(reader.session, prefix.as_deref()))
             }
@@ -275,6 +275,27 @@ impl Engine {
             Read::WhoAmI => Response::WhoAmI(reader.identities.to_vec()),
         };
         Ok(response)
+    }
+
+    /// One short request can ask for the largest znode thousands of times: it is refused once the
+    /// answers are beyond what a reply may have, before they are all there.
+    fn multi_read(
+        &self,
+        identities: &[Identity],
+        reads: &[ReadOp],
+    ) -> Result<Vec<Result<ReadOpResult, Code>>, Refusal> {
+        let mut results = Vec::with_capacity(reads.len());
+        let mut bytes = 0;
+        for read in reads {
+            let answers = self.tree.multi_read(identities, std::slice::from_ref(read));
+            bytes += answers.iter().map(answer_bytes).sum::<usize>();
+            if bytes > REPLY_BYTES_MAX {
+                let rule = "the answers of a multi-read have at most 64 MiB";
+                return Err(Refusal::new(Code::Throttled, rule));
+            }
+            results.extend(answers);
+        }
+        Ok(results)
     }
 
     /// Leaves, checks, removes or re-arms watches; what a re-armed watch has missed is appended
@@ -458,6 +479,15 @@ impl Engine {
     #[cfg(feature = "testing")]
     pub fn set_sequence(&mut self, parent: &str, creates: i32) -> Result<(), Refusal> {
         self.tree.set_sequence(parent, creates)
+    }
+}
+
+/// What an answer takes in a reply, but for what all of them take.
+fn answer_bytes(answer: &Result<ReadOpResult, Code>) -> usize {
+    match answer {
+        Ok(ReadOpResult::Data { data, .. }) => data.as_ref().map_or(0, |data| data.len()),
+        Ok(ReadOpResult::Children(names)) => names.iter().map(|name| name.len() + 4).sum(),
+        Err(_) => 0,
     }
 }
 

@@ -3,7 +3,9 @@
 //!
 //! A connection's task hands over a batch of requests and has the replies in its outbox when
 //! [`Member::submit`] returns; the events that they cause are in the outboxes of those who watch.
-//! [`State::propose`] is the seam to the log: here an entry is committed by being applied.
+//! `State::propose` is the seam to the log: here an entry is committed by being applied.
+
+mod state;
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,27 +13,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use synod_core::digest_identity;
-use synod_core::engine::{Applied, Engine, Fired, Reader};
-use synod_core::model::limits::{REAP_BATCH_MAX, REPLY_BYTES_MAX};
-use synod_core::model::{
-    Code, Entry, Identity, Password, Refusal, Request, Response, SessionId, Write, Zxid,
-};
+use synod_core::engine::{Engine, Reader};
+use synod_core::model::limits::REAP_BATCH_MAX;
+use synod_core::model::{Identity, Password, Response, SessionId, Write, Zxid};
 use synod_core::seams::{Clock, Entropy};
-use synod_core::wire::{
-    ConnectReply, ConnectRequest, Refused, Shape, SubmittedRequest, XID_PING, encode_refusal,
-    encode_reply,
-};
+use synod_core::wire::{ConnectReply, ConnectRequest, Refused, SubmittedRequest};
 
+use self::state::State;
 use crate::config::Config;
 use crate::counters::{Counters, Latency, count};
-use crate::expiry::{Deadline, Expiry};
-use crate::limits::{BATCH_MICROS_MAX, EXPIRY_BATCH_MAX, IDENTITIES_MAX};
+use crate::expiry::Expiry;
+use crate::limits::{BATCH_MICROS_MAX, EXPIRY_BATCH_MAX};
 use crate::outbox::Fate;
 use crate::roster::Peer;
-
-/// There is one leader, and never another.
-const TERM: u64 = 1;
 
 /// A request as the codec gives it.
 pub(crate) type Decoded = Result<SubmittedRequest, Refused>;
@@ -51,28 +45,6 @@ pub(crate) enum Unwelcome {
     Ahead,
     /// There is no such session, or it has another password.
     SessionOver,
-}
-
-/// An open session.
-struct Live {
-    timeout_ms: u32,
-    deadline: Deadline,
-    attachment: Zxid,
-    /// Where its events go; `None` while it has no connection.
-    peer: Option<Arc<Peer>>,
-}
-
-struct State {
-    engine: Engine,
-    /// Looked up only, never iterated: its order cannot show.
-    sessions: HashMap<SessionId, Live, foldhash::fast::RandomState>,
-    expiry: Expiry,
-    last_session: i64,
-    /// Kept between calls for its capacity; empty outside of them.
-    fired: Vec<Fired>,
-    /// Whose tasks are to be woken when the lock is given back.
-    woken: Vec<Arc<Peer>>,
-    counters: Arc<Counters>,
 }
 
 /// What the words tell about the state.
@@ -310,193 +282,6 @@ impl Member {
 /// start does not repeat an earlier one's.
 fn first_session(server_id: u8, start_ms: i64) -> i64 {
     (i64::from(server_id) << 56) | ((start_ms << 24) as u64 >> 8) as i64
-}
-
-/// What came of one request.
-struct Answer {
-    /// Bytes that wait in the outbox by now.
-    waiting_bytes: usize,
-    /// The connection ends with this reply.
-    closes: bool,
-    auth_failed: bool,
-}
-
-impl State {
-    /// Commits an entry: **the seam to the log**. Its events are in the outboxes when this
-    /// returns.
-    fn propose(&mut self, entry: &Entry) -> Applied {
-        let applied = self.engine.apply(TERM, entry, &mut self.fired);
-        self.deliver();
-        applied
-    }
-
-    /// Commits what no client's request stands behind, or what opens a connection's count.
-    fn propose_system(&mut self, session: SessionId, time_ms: i64, request: Write) -> Applied {
-        let (attachment, identities) = (Zxid::ZERO, Arc::from([]));
-        let entry = Entry { session, attachment, sequence: 0, identities, time_ms, request };
-        self.propose(&entry)
-    }
-
-    fn deliver(&mut self) {
-        for Fired { session, event } in self.fired.drain(..) {
-            let live = self.sessions.get(&session);
-            if let Some(peer) = live.and_then(|live| live.peer.as_ref()) {
-                count(&peer.packets_sent);
-                count(&self.counters.packets_sent);
-                if peer.outbox.event(&event) {
-                    self.woken.push(Arc::clone(peer));
-                }
-            }
-        }
-    }
-
-    /// Gives the session to a connection.
-    fn seat(&mut self, id: SessionId, attachment: Zxid, timeout_ms: u32, peer: &Arc<Peer>) {
-        let now_ms = self.expiry.now_ms(tokio::time::Instant::now());
-        let deadline = self.expiry.enter(id, now_ms, timeout_ms);
-        let live = Live { timeout_ms, deadline, attachment, peer: Some(Arc::clone(peer)) };
-        if let Some(before) = self.sessions.insert(id, live).and_then(|before| before.peer) {
-            before.session.store(0, Relaxed);
-            before.outbox.end(Fate::Cut);
-        }
-    }
-
-    /// Something came from the session, over that attachment.
-    fn hear(&mut self, seat: &Seat) -> Result<(), Refusal> {
-        let now_ms = self.expiry.now_ms(tokio::time::Instant::now());
-        match self.sessions.get_mut(&seat.reader.session) {
-            Some(live) if live.attachment == seat.attachment => {
-                live.deadline.heard(now_ms, live.timeout_ms);
-                Ok(())
-            }
-            Some(_) => Err(Refusal::new(Code::SessionMoved, Code::SessionMoved.rule())),
-            None => Err(Refusal::new(Code::SessionExpired, Code::SessionExpired.rule())),
-        }
-    }
-
-    /// Answers a request of a connection that no longer has its session.
-    fn turn_away(&self, peer: &Peer, decoded: Decoded, refusal: Refusal) -> Answer {
-        let xid = decoded.map_or_else(|refused| refused.xid, |submitted| submitted.xid);
-        let zxid = self.engine.last_zxid();
-        let encode = |out: &mut _| encode_reply(out, xid, zxid, &Shape::Empty, &Err(refusal));
-        Answer { waiting_bytes: peer.outbox.reply(encode), closes: true, auth_failed: false }
-    }
-
-    fn answer(
-        &mut self,
-        member: &Member,
-        seat: &mut Seat,
-        peer: &Peer,
-        decoded: Decoded,
-        time_ms: i64,
-    ) -> Answer {
-        let SubmittedRequest { mut xid, request, shape } = match decoded {
-            Ok(submitted) => submitted,
-            Err(refused) => {
-                let zxid = self.engine.last_zxid();
-                let waiting_bytes = peer.outbox.reply(|out| encode_refusal(out, zxid, &refused));
-                return Answer { waiting_bytes, closes: refused.closes, auth_failed: false };
-            }
-        };
-        let (mut closes, mut auth_failed) = (false, false);
-        let (zxid, result) = match request {
-            None => (Zxid::ZERO, Ok(Response::Done)),
-            Some(Request::Write(request)) => {
-                seat.sequence += 1;
-                let leaving = matches!(request, Write::CloseSession);
-                let entry = Entry {
-                    session: seat.reader.session,
-                    attachment: seat.attachment,
-                    sequence: seat.sequence,
-                    identities: Arc::clone(&seat.reader.identities),
-                    time_ms,
-                    request,
-                };
-                let applied = self.propose(&entry);
-                closes = match &applied.result {
-                    Ok(_) => leaving,
-                    Err(refusal) => matches!(
-                        refusal.code,
-                        Code::SessionMoved | Code::SessionExpired | Code::SequenceGap
-                    ),
-                };
-                if leaving && closes {
-                    self.sessions.remove(&seat.reader.session);
-                    peer.session.store(0, Relaxed);
-                }
-                (applied.zxid, applied.result)
-            }
-            Some(Request::Auth { scheme, credentials }) => {
-                let result = self.authenticate(member, seat, &scheme, &credentials);
-                auth_failed = result.is_err();
-                closes = auth_failed;
-                (Zxid::ZERO, result)
-            }
-            Some(Request::Read(read)) => {
-                let result = self.engine.read(&seat.reader, &read);
-                (self.engine.last_zxid(), result)
-            }
-            Some(Request::Watch(watch)) => {
-                let result = self.engine.watch(&seat.reader, &watch, &mut self.fired);
-                self.deliver();
-                (self.engine.last_zxid(), result)
-            }
-            Some(Request::Sync { .. }) => (self.engine.last_zxid(), Ok(Response::Done)),
-            Some(Request::Ping) => {
-                xid = XID_PING;
-                (self.engine.last_zxid(), Ok(Response::Done))
-            }
-        };
-        let waiting_bytes = peer.outbox.reply(|out| {
-            let start = out.len();
-            encode_reply(out, xid, zxid, &shape, &result);
-            if out.len() - start > REPLY_BYTES_MAX {
-                out.truncate(start);
-                let refusal = Refusal::new(Code::Throttled, "a reply has at most 64 MiB");
-                encode_reply(out, xid, zxid, &Shape::Empty, &Err(refusal));
-            }
-        });
-        Answer { waiting_bytes, closes, auth_failed }
-    }
-
-    /// Adds what the credentials prove to the connection's identities.
-    fn authenticate(
-        &mut self,
-        member: &Member,
-        seat: &mut Seat,
-        scheme: &str,
-        credentials: &[u8],
-    ) -> Result<Response, Refusal> {
-        let mut identities = seat.reader.identities.to_vec();
-        match scheme {
-            // Every connection has proved its address already.
-            "ip" => return Ok(Response::Done),
-            "digest" => {
-                // It never fails: what is no user and password proves nothing.
-                let proved = digest_identity(credentials);
-                if proved.is_some() && proved == member.super_digest {
-                    identities.push(Identity::new("super", ""));
-                }
-                identities.extend(proved);
-            }
-            _ => {
-                let rule = "the scheme of an authentication is digest or ip";
-                return Err(Refusal::new(Code::AuthFailed, rule));
-            }
-        }
-        let mut unique: Vec<Identity> = Vec::with_capacity(identities.len());
-        for identity in identities {
-            if !unique.contains(&identity) {
-                unique.push(identity);
-            }
-        }
-        if unique.len() > IDENTITIES_MAX {
-            return Err(Refusal::new(Code::AuthFailed, "a connection has at most 64 identities"));
-        }
-        seat.reader.identities = unique.into();
-        self.engine.set_identities(seat.reader.session, &seat.reader.identities);
-        Ok(Response::Done)
-    }
 }
 
 #[cfg(test)]
