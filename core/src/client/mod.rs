@@ -50,7 +50,9 @@ use session::{SessionCore, Subject};
 pub use txn::{MultiRead, Proposal, ProposeAt, Txn};
 pub use watch::{Notice, Watch, WatchOnce};
 
-use crate::model::{Error, Path, Request, Response, SessionEnd, SessionId, Write, Zxid};
+use crate::model::{
+    CreateMode, Error, Path, Request, Response, SessionEnd, SessionId, Write, Zxid,
+};
 use crate::seams::Entropy;
 
 /// A session and how it stands, as [`Client::session_states`] yields it.
@@ -275,6 +277,24 @@ impl Client {
             }
         }
         self.open_session().await?.core.call(request, None, subject).await
+    }
+
+    /// What the name of a new znode begins with. A suffix behind the root of a namespace would
+    /// make a neighbour of it; it is to make a child, as behind the root itself.
+    fn stem(&self, path: Arc<str>, mode: CreateMode) -> Arc<str> {
+        match &self.namespace {
+            Some(prefix) if mode.is_sequential() && **prefix == *path => {
+                format!("{prefix}/").into()
+            }
+            _ => path,
+        }
+    }
+
+    /// Whether the path lies in this client's namespace.
+    fn is_inside(&self, path: &str) -> bool {
+        let Some(prefix) = &self.namespace else { return true };
+        let below = path.strip_prefix(prefix.as_str());
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
     }
 
     /// The path as the coordinator knows it.

@@ -326,6 +326,7 @@ impl<'a> CreateZnode<'a> {
         let mode = self.mode()?;
         let (path, data, acl) = (self.path?, self.data?, check_acl(self.acl)?);
         let subject = Subject::new("create", &path);
+        let path = self.client.stem(path, mode);
         let op = Op::Create(Create { path, data: Some(data), acl, mode });
         match self.client.call(Request::Write(Write::Op(op)), subject).await?.0 {
             Response::Created { path, stat } => Ok((self.client.relative(&path)?, stat)),
@@ -598,7 +599,9 @@ impl Ephemerals<'_> {
         let request = Request::Read(Read::Ephemerals { prefix: Some(prefix) });
         match self.client.call(request, subject).await?.0 {
             Response::Ephemerals(paths) => {
-                paths.iter().map(|path| self.client.relative(path)).collect()
+                // The coordinator compares text: `/apple` is not in `/app`.
+                let inside = paths.iter().filter(|path| self.client.is_inside(path));
+                inside.map(|path| self.client.relative(path)).collect()
             }
             other => Err(unexpected("ephemerals", &other)),
         }

@@ -58,8 +58,10 @@ impl Txn {
         mode: CreateMode,
         acl: Vec<Acl>,
     ) -> Txn {
+        let client = self.client.clone();
         self.add(path, |path| {
             let (data, mode) = (Some(check_data(data.as_ref())?), check_mode(mode)?);
+            let path = client.stem(path, mode);
             Ok(Op::Create(Create { path, data, acl: check_acl(acl)?, mode }))
         })
     }
