@@ -19,6 +19,11 @@ use crate::model::{Request, SessionId, Write};
 /// Most requests that wait on one simulated connection; past it the connection breaks.
 const REQUESTS_WAITING_MAX: usize = 65_536;
 
+/// Later than any test runs: thirty years.
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(30 * 365 * 86_400)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -86,7 +91,8 @@ impl Net {
 
     /// Cuts, for a while or (`None`) for good. Zero heals.
     pub(super) fn disconnect(&self, duration: Option<Duration>) {
-        let until = duration.map(|duration| Instant::now() + duration);
+        // What lies beyond the end of the clock is never.
+        let until = duration.and_then(|duration| Instant::now().checked_add(duration));
         lock(&self.faults).unreachable_until = Some(until);
         if duration.is_none_or(|duration| !duration.is_zero()) {
             self.cut();
@@ -205,7 +211,8 @@ impl Carrier {
     ) -> Result<(), (ReplyTo, Option<Arm>)> {
         let latency = Duration::from_millis(LATENCY_MS);
         let delay = lock(&self.faults).delay_next.take().unwrap_or_default();
-        if !self.travel(sent + latency + delay).await {
+        let arrival = sent.checked_add(latency.saturating_add(delay)).unwrap_or_else(far_future);
+        if !self.travel(arrival).await {
             return Err((reply_to, arm));
         }
         let session = self.link.session();
