@@ -1,6 +1,7 @@
 //! A session as its client sees it.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +9,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
-use tracing::{Instrument, debug};
+use tracing::{Instrument, debug, error};
 
 use super::Shared;
 use super::ground::{Call, Failure, Link, Reply, ServerKind};
@@ -369,17 +370,28 @@ impl CleanupSlot {
     pub fn run(self, cleanup: impl Future<Output = ()> + Send + 'static) {
         let core = Arc::clone(&self.session.core);
         let cleanup = async move {
-            cleanup.await;
+            // Whoever runs it has others to run.
+            if AssertUnwindSafe(cleanup).catch_unwind().await.is_err() {
+                error!(session = %self.session.id(), "a cleanup has panicked");
+            }
             drop(self);
         };
         if core.inline {
-            // Everything is answered inline there, so that one poll goes through to the end.
+            // Everything is answered inline there, so that one poll goes through to the end,
+            // even in a task that has used up its share.
+            let cleanup = tokio::task::coop::unconstrained(cleanup);
             let done = pin!(cleanup).poll(&mut Context::from_waker(Waker::noop())).is_ready();
             debug_assert!(done, "a cleanup on an inline ground waits for the ground alone");
             return;
         }
-        core.cleanups.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(cleanup));
-        core.cleanup_added.notify_one();
+        let mut cleanups = core.cleanups.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once the session is over nobody takes one out, and it would keep the client alive.
+        if core.end().is_none() {
+            cleanups.push(Box::pin(cleanup));
+            core.cleanup_added.notify_one();
+        } else {
+            drop(cleanups);
+        }
     }
 }
 
