@@ -357,6 +357,7 @@ impl std::fmt::Debug for Session {
 
 /// A place in a session's reaper, reserved before what it will clean up exists, so that a drop
 /// never finds the reaper full.
+#[derive(Debug)]
 #[must_use = "the place is given back when this is dropped"]
 pub struct CleanupSlot {
     session: Session,

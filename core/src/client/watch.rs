@@ -1,5 +1,6 @@
 //! Handles of watches: streams and one-shot futures that remove themselves.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,6 +51,15 @@ impl Subscription {
     }
 }
 
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("path", &self.path)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
         if let Some(kind) = self.session.inbox().unsubscribe(&self.path, self.id) {
@@ -63,6 +73,7 @@ impl Drop for Subscription {
 /// Made by [`Client::watch`](super::Client::watch). The stream is never silently short: past its
 /// bound, and after the connection was broken, it yields [`Notice::Lagged`]. It ends with the
 /// session it was made in. Dropping it removes the watch from the coordinator.
+#[derive(Debug)]
 #[must_use = "a watch that is dropped is removed"]
 pub struct Watch {
     subscription: Subscription,
@@ -102,6 +113,7 @@ impl Stream for Watch {
 /// Made by the `watched` reads. It fails with [`Error::SessionOver`] when the session ends first.
 /// What changes while the connection is broken is told when it is back. Dropping it removes the
 /// watch from the coordinator; cancelling an await on `&mut` of it loses nothing.
+#[derive(Debug)]
 #[must_use = "a watch that is dropped is removed"]
 pub struct WatchOnce {
     subscription: Subscription,
