@@ -1,11 +1,12 @@
 //! Connect strings and options.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch as latest};
+use tokio::sync::{Notify, oneshot, watch as latest};
 use tokio::time::Instant;
 
 use super::driver::{Backoff, Driver};
@@ -123,6 +124,8 @@ impl ClientBuilder {
             entropy: Arc::clone(&entropy),
             current: ArcSwap::new(Arc::clone(&core)),
             states: Arc::clone(&states),
+            session_changed: Notify::new(),
+            closed: AtomicBool::new(false),
             connect_timeout: self.connect_timeout,
             auths: Arc::clone(&auths),
             driver: Mutex::default(),
@@ -169,7 +172,7 @@ pub(super) async fn open(
                 let kind = (ground.is_inline(), ground.kind());
                 let core = SessionCore::new(id, password, welcome.timeout, inbox, kind);
                 core.set_link(Some(welcome.link));
-                core.inbox.set_status(SessionStatus::Connected);
+                core.attached();
                 return Arc::new(core);
             }
             Err(ConnectError::Unreachable(reason)) => {

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{oneshot, watch as latest};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::ground::{ConnectError, Ground, Hello, proved_until};
@@ -16,7 +16,7 @@ use super::inbox::SessionStatus;
 use super::session::SessionCore;
 use super::{Auths, SessionState, Shared, announce, builder};
 use crate::model::limits::{CLOSE_WAIT_MS, RECONNECT_WAIT_MS_MAX, RECONNECT_WAIT_MS_MIN};
-use crate::model::{Request, SessionEnd, WatchRequest, Write};
+use crate::model::{Request, SessionEnd, WatchRequest, Write, Zxid};
 use crate::seams::Entropy;
 
 /// Pings go out this many times in a session timeout.
@@ -61,7 +61,9 @@ impl Driver {
     pub(super) async fn run(mut self, first: Arc<SessionCore>) {
         let mut core = first;
         loop {
-            match self.live(&core).await {
+            let end = self.live(&core).await;
+            core.bury();
+            match end {
                 None | Some(SessionEnd::Closed) => return,
                 Some(end) => announce(&self.states, core.id, SessionStatus::Over(end)),
             }
@@ -71,25 +73,35 @@ impl Driver {
                 _ = &mut self.stopped => return,
                 core = next => core,
             };
-            self.authenticate(&core).await;
+            // One that stalls here is given up at its deadline, as one that stalls later is.
+            let deadline = core.inbox.valid_until().unwrap_or_else(Instant::now);
+            tokio::select! {
+                biased;
+                _ = &mut self.stopped => {
+                    self.close(&core).await;
+                    return;
+                }
+                _ = timeout_at(deadline, authenticate(&core, &self.auths)) => {}
+            }
             let Some(shared) = self.shared.upgrade() else {
                 self.close(&core).await;
                 return;
             };
             shared.current.store(Arc::clone(&core));
             announce(&self.states, core.id, SessionStatus::Connected);
+            shared.session_changed.notify_waiters();
         }
     }
 
     /// Lives through one session; says how it ended, or `None` when the client is gone.
     async fn live(&mut self, core: &Arc<SessionCore>) -> Option<SessionEnd> {
-        let mut status = core.inbox.subscribe_status();
         let mut cleanups = FuturesUnordered::new();
         let mut reattaching: Option<BoxFuture<'static, bool>> = None;
         let ping_every = core.timeout / PINGS_PER_TIMEOUT;
         let mut next_ping = Instant::now() + ping_every;
         loop {
-            match *status.borrow_and_update() {
+            let status = core.inbox.status();
+            match status {
                 SessionStatus::Over(end) => return Some(end),
                 SessionStatus::Disconnected if reattaching.is_none() => {
                     announce(&self.states, core.id, SessionStatus::Disconnected);
@@ -105,17 +117,15 @@ impl Driver {
                     self.close(core).await;
                     return None;
                 }
-                _ = status.changed() => {}
+                _ = core.inbox.status_when(|now| now != status) => {}
                 () = core.cleanup_added.notified() => {}
                 Some(()) = cleanups.next(), if !cleanups.is_empty() => {}
                 alive = poll_some(&mut reattaching) => {
                     reattaching = None;
-                    let status = match alive {
-                        true => SessionStatus::Connected,
-                        false => SessionStatus::Over(SessionEnd::Expired),
-                    };
-                    if core.inbox.set_status(status) && alive {
-                        announce(&self.states, core.id, status);
+                    if !alive {
+                        core.inbox.set_status(SessionStatus::Over(SessionEnd::Expired));
+                    } else if core.attached() {
+                        announce(&self.states, core.id, SessionStatus::Connected);
                     }
                     next_ping = Instant::now() + ping_every;
                 }
@@ -124,7 +134,6 @@ impl Driver {
                     if core.inbox.valid_until().is_some_and(|until| until <= Instant::now()) {
                         warn!(session = %core.id, "out of reach until its deadline");
                         core.inbox.set_status(SessionStatus::Over(SessionEnd::DeadlinePassed));
-                        core.set_link(None);
                     }
                 }
                 () = sleep_until(next_ping) => {
@@ -144,6 +153,9 @@ impl Driver {
         let auths = Arc::clone(&self.auths);
         async move {
             let mut backoff = Backoff::new();
+            // Now, not when the watches are left again: the answers in between carry the zxids of
+            // changes that were not told.
+            let since = core.inbox.last_zxid();
             loop {
                 let sent = Instant::now();
                 let hello = Hello {
@@ -157,7 +169,7 @@ impl Driver {
                     Ok(welcome) => {
                         core.inbox.prove_until(proved_until(sent, welcome.timeout));
                         core.set_link(Some(welcome.link));
-                        if renew(&core, &auths).await {
+                        if renew(&core, &auths, since).await {
                             return true;
                         }
                     }
@@ -169,10 +181,6 @@ impl Driver {
         }
     }
 
-    async fn authenticate(&self, core: &SessionCore) {
-        authenticate(core, &self.auths).await;
-    }
-
     /// Ends the session on behalf of a client that nobody holds any more.
     async fn close(&self, core: &SessionCore) {
         if core.inbox.status() == SessionStatus::Connected
@@ -181,21 +189,26 @@ impl Driver {
             // If it does not come, the session expires by itself.
             let _ = timeout(Duration::from_millis(CLOSE_WAIT_MS), reply).await;
         }
-        if core.inbox.set_status(SessionStatus::Over(SessionEnd::Closed)) {
-            announce(&self.states, core.id, SessionStatus::Over(SessionEnd::Closed));
+        core.inbox.set_status(SessionStatus::Over(SessionEnd::Closed));
+        if let Some(end) = core.end() {
+            announce(&self.states, core.id, SessionStatus::Over(end));
         }
-        core.set_link(None);
+        core.bury();
     }
 }
 
 /// What a new connection must know before anything else goes over it: who this is, and what it
-/// watches. Whether the connection held until then.
-async fn renew(core: &SessionCore, auths: &Auths) -> bool {
+/// watches (up to `since`, everything was told). Whether the connection held until then.
+async fn renew(core: &SessionCore, auths: &Auths, since: Zxid) -> bool {
     authenticate(core, auths).await;
     let mut wakers = Vec::new();
-    let rearm = core.inbox.rearm(&mut wakers);
+    let answer = {
+        let _order = core.in_order();
+        let rearm = core.inbox.rearm(since, &mut wakers);
+        core.send(Request::Watch(WatchRequest::Rearm(rearm)), None)
+    };
     wakers.into_iter().for_each(std::task::Waker::wake);
-    match core.send(Request::Watch(WatchRequest::Rearm(rearm)), None) {
+    match answer {
         Some(reply) => match reply.await {
             Ok(Ok(_)) => true,
             Ok(Err(super::ground::Failure::Refused(refusal, _))) => {

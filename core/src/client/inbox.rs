@@ -1,11 +1,12 @@
 //! What comes up from a connection: replies, events, and word of the session.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use hashbrown::HashMap;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ground::{Failure, Reply, ReplyTo};
@@ -103,7 +104,10 @@ struct Handles {
 /// Where a connection delivers. It lives as long as the session, over all its connections.
 pub(crate) struct Inbox {
     handles: Mutex<Handles>,
-    status: watch::Sender<SessionStatus>,
+    status: Mutex<SessionStatus>,
+    /// Wakes those who wait for a status in the order in which they began to wait, so that runs
+    /// repeat (a `watch` channel of tokio's wakes them in a random one).
+    status_changed: Notify,
     /// Whether `status` is `Connected`: every request asks, and asking this takes no lock.
     connected: AtomicBool,
     last_zxid: AtomicI64,
@@ -120,7 +124,8 @@ impl Inbox {
     pub(crate) fn new() -> Inbox {
         Inbox {
             handles: Mutex::default(),
-            status: watch::Sender::new(SessionStatus::Disconnected),
+            status: Mutex::new(SessionStatus::Disconnected),
+            status_changed: Notify::new(),
             connected: AtomicBool::new(false),
             last_zxid: AtomicI64::new(0),
             valid_until: Mutex::default(),
@@ -235,12 +240,15 @@ impl Inbox {
         last.then_some(kind)
     }
 
-    /// What to leave again on a new connection. Handles that stay have missed what happened in
-    /// between; they are told so.
-    pub(crate) fn rearm(&self, wakers: &mut Vec<Waker>) -> Rearm {
-        let mut rearm = Rearm { since: self.last_zxid(), ..Rearm::default() };
+    /// What to leave again on a new connection; up to `since`, everything was told. Handles that
+    /// stay have missed what happened after it; they are told so.
+    pub(crate) fn rearm(&self, since: Zxid, wakers: &mut Vec<Waker>) -> Rearm {
+        let mut rearm = Rearm { since, ..Rearm::default() };
         let handles = lock(&self.handles);
-        for (path, of_path) in &handles.by_path {
+        // The table has no order of its own; what comes of it has, so that runs repeat.
+        let mut by_path: Vec<_> = handles.by_path.iter().collect();
+        by_path.sort_unstable_by_key(|(path, _)| *path);
+        for (path, of_path) in by_path {
             let armed = || of_path.iter().filter(|handle| handle.armed);
             for handle in armed().filter(|handle| !handle.interest.is_one_shot()) {
                 wakers.extend(handle.queue.lag());
@@ -257,48 +265,55 @@ impl Inbox {
                 }
             }
         }
-        // The table has no order of its own; the request has, so that runs repeat.
-        for list in [
-            &mut rearm.data,
-            &mut rearm.exist,
-            &mut rearm.child,
-            &mut rearm.persistent,
-            &mut rearm.recursive,
-        ] {
-            list.sort_unstable();
-        }
         rearm
     }
 
     pub(crate) fn status(&self) -> SessionStatus {
-        *self.status.borrow()
+        *lock(&self.status)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
     }
 
-    pub(crate) fn subscribe_status(&self) -> watch::Receiver<SessionStatus> {
-        self.status.subscribe()
+    /// Waits for a status that is `wanted`.
+    pub(crate) async fn status_when(
+        &self,
+        wanted: impl Fn(SessionStatus) -> bool,
+    ) -> SessionStatus {
+        loop {
+            let mut changed = pin!(self.status_changed.notified());
+            // Before the look, so that no change after it is missed.
+            changed.as_mut().enable();
+            let status = self.status();
+            if wanted(status) {
+                return status;
+            }
+            changed.await;
+        }
     }
 
     /// Records how the session stands; nothing follows its end. Whether this is news.
     pub(crate) fn set_status(&self, status: SessionStatus) -> bool {
-        let news = self.status.send_if_modified(|present| {
-            let news = *present != status && !matches!(present, SessionStatus::Over(_));
-            if news {
-                *present = status;
-                self.connected.store(status == SessionStatus::Connected, Ordering::Release);
+        {
+            let mut present = lock(&self.status);
+            if *present == status || matches!(*present, SessionStatus::Over(_)) {
+                return false;
             }
-            news
-        });
-        if news && matches!(status, SessionStatus::Over(_)) {
-            let of_all = std::mem::take(&mut *lock(&self.handles)).by_path;
-            for handle in of_all.into_values().flatten() {
+            *present = status;
+            self.connected.store(status == SessionStatus::Connected, Ordering::Release);
+        }
+        self.status_changed.notify_waiters();
+        if matches!(status, SessionStatus::Over(_)) {
+            let by_path = std::mem::take(&mut *lock(&self.handles)).by_path;
+            // The table has no order of its own; the wakes have, so that runs repeat.
+            let mut by_path: Vec<_> = by_path.into_iter().collect();
+            by_path.sort_unstable_by(|(path, _), (other, _)| path.cmp(other));
+            for handle in by_path.into_iter().flat_map(|(_, of_path)| of_path) {
                 handle.queue.end().into_iter().for_each(Waker::wake);
             }
         }
-        news
+        true
     }
 
     /// The coordinator has answered what was sent at `sent`, in a way that proves the session.

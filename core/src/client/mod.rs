@@ -27,13 +27,15 @@ mod txn;
 mod watch;
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::Stream;
-use tokio::sync::{oneshot, watch as latest};
+use tokio::sync::{Notify, oneshot, watch as latest};
 use tracing::info;
 
 pub use builder::ClientBuilder;
@@ -77,6 +79,11 @@ pub(crate) struct Shared {
     current: ArcSwap<SessionCore>,
     /// Told of every change of every session of this client.
     states: Arc<latest::Sender<SessionState>>,
+    /// Wakes the requests that wait for the next session, in their order: it is open, or there
+    /// will be none.
+    session_changed: Notify,
+    /// There will be no further session.
+    closed: AtomicBool,
     /// How long a request waits for a new session after the old one ended.
     connect_timeout: Duration,
     /// What was proved to the coordinator, to be proved again on every new connection.
@@ -92,7 +99,7 @@ impl Drop for Shared {
             let session = self.current.load();
             // Inline, so that the session's ephemerals are gone when this returns.
             drop(session.send(Request::Write(Write::CloseSession), None));
-            session.inbox.set_status(SessionStatus::Over(SessionEnd::Closed));
+            self.end(&session);
         }
     }
 }
@@ -163,8 +170,8 @@ impl Client {
     /// what a session holds must never be mixed with what the next one holds.
     ///
     /// # Errors
-    /// [`Error::Connect`] when no session could be opened within the connect timeout;
-    /// [`Error::SessionOver`] when the client is closed, or is pinned to a session that is over.
+    /// [`Error::SessionOver`] when no further session could be opened within the connect timeout,
+    /// when the client is closed, or when it is pinned to a session that is over.
     pub async fn pin(&self) -> Result<Client, Error> {
         let session = self.open_session().await?;
         Ok(Client { pinned: Some(session.core), ..self.clone() })
@@ -203,7 +210,7 @@ impl Client {
     pub async fn close(&self) -> Result<(), Error> {
         let core = self.shared.current.load_full();
         if core.end().is_some() {
-            self.stop_driver();
+            self.shared.stop();
             return Ok(());
         }
         let session = Session { _shared: Arc::clone(&self.shared), core };
@@ -215,17 +222,16 @@ impl Client {
             let request = "close session".to_owned();
             Err(Error::ConnectionLost { request, maybe_applied: false })
         };
-        self.shared.set_status(&session.core, SessionStatus::Over(SessionEnd::Closed));
-        self.stop_driver();
+        self.shared.end(&session.core);
+        self.shared.stop();
         match told {
+            Err(Error::SessionOver { end: SessionEnd::DeadlinePassed, maybe_applied, .. }) => {
+                let request = "close session".to_owned();
+                Err(Error::ConnectionLost { request, maybe_applied })
+            }
             Err(error) if !error.session_over() => Err(error),
             _ => Ok(()),
         }
-    }
-
-    /// Without a driver no further session is opened.
-    fn stop_driver(&self) {
-        drop(self.shared.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// What this client stands on.
@@ -253,11 +259,28 @@ impl Client {
         if self.pinned.is_some() || closed {
             return Err(session.over(end, false));
         }
-        let mut states = self.shared.states.subscribe();
-        let next = states.wait_for(|state| state.session != session.id());
+        let next = self.next_session(session.id());
         match tokio::time::timeout(self.shared.connect_timeout, next).await {
-            Ok(Ok(_)) => Ok(self.session()),
-            _ => Err(session.over(end, false)),
+            Ok(Some(next)) => Ok(next),
+            Ok(None) => Err(session.over(SessionEnd::Closed, false)),
+            Err(_) => Err(session.over(end, false)),
+        }
+    }
+
+    /// Waits for another session than that one; `None` when there will be none.
+    async fn next_session(&self, over: SessionId) -> Option<Session> {
+        loop {
+            let mut changed = pin!(self.shared.session_changed.notified());
+            // Before the look, so that no change after it is missed.
+            changed.as_mut().enable();
+            if self.shared.closed.load(Ordering::Acquire) {
+                return None;
+            }
+            let session = self.session();
+            if session.id() != over {
+                return Some(session);
+            }
+            changed.await;
         }
     }
 
@@ -329,17 +352,33 @@ impl Shared {
         }
     }
 
-    /// Records how a session stands and tells who listens.
-    fn set_status(&self, core: &SessionCore, status: SessionStatus) {
-        if core.inbox.set_status(status) {
-            announce(&self.states, core.id, status);
+    /// The session was closed: tells who listens, also if the ground knew first.
+    fn end(&self, core: &SessionCore) {
+        core.inbox.set_status(SessionStatus::Over(SessionEnd::Closed));
+        if let Some(end) = core.end() {
+            announce(&self.states, core.id, SessionStatus::Over(end));
         }
+    }
+
+    /// Sees to it that no further session is opened.
+    fn stop(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.session_changed.notify_waiters();
     }
 }
 
+/// Tells who follows the session, if it is news.
 fn announce(states: &latest::Sender<SessionState>, session: SessionId, status: SessionStatus) {
-    info!(%session, ?status, "session state");
-    states.send_replace(SessionState { session, status });
+    let state = SessionState { session, status };
+    let news = states.send_if_modified(|present| {
+        let news = *present != state;
+        *present = state;
+        news
+    });
+    if news {
+        info!(%session, ?status, "session state");
+    }
 }
 
 impl fmt::Debug for Client {

@@ -1,10 +1,11 @@
 //! A session as its client sees it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ pub(crate) struct SessionCore {
     pub(crate) timeout: Duration,
     pub(crate) inbox: Arc<Inbox>,
     link: ArcSwapOption<Box<dyn Link>>,
+    /// Requests that wait for a connection, in the order in which they came. Its lock also holds
+    /// together a change of the table of watches and what is sent because of it: a removal must
+    /// not overtake the next watch on the same path, nor the list that a new connection gets.
+    waiting: Mutex<VecDeque<Call>>,
     inline: bool,
     pub(crate) kind: ServerKind,
     /// Bounds what is under way, by size.
@@ -94,6 +99,7 @@ impl SessionCore {
             timeout,
             inbox,
             link: ArcSwapOption::empty(),
+            waiting: Mutex::default(),
             inline,
             kind,
             outstanding: Semaphore::new(OUTSTANDING_UNITS_MAX as usize),
@@ -121,6 +127,78 @@ impl SessionCore {
         Some(reply)
     }
 
+    /// Sends a request, or keeps it until the session is attached to a connection again.
+    fn submit(
+        &self,
+        request: Request,
+        arm: Option<Arm>,
+    ) -> Result<oneshot::Receiver<Reply>, SessionEnd> {
+        let (reply_to, reply) = oneshot::channel();
+        let call = Call { request, reply_to, arm };
+        // On an inline ground nothing ever waits, so that its threads need not wait here either.
+        let mut waiting = (!self.inline).then(|| self.in_order());
+        if self.inbox.is_connected() {
+            self.send_or_fail(call);
+            return Ok(reply);
+        }
+        match (self.inbox.status(), &mut waiting) {
+            (SessionStatus::Over(end), _) => return Err(end),
+            (SessionStatus::Disconnected, Some(waiting)) => {
+                if waiting.len() == waiting.capacity() {
+                    waiting.retain(|call| !call.reply_to.is_closed());
+                }
+                waiting.push_back(call);
+            }
+            _ => self.send_or_fail(call),
+        }
+        Ok(reply)
+    }
+
+    fn send_or_fail(&self, call: Call) {
+        match self.link.load().as_ref() {
+            Some(link) => link.send(call),
+            None => self.fail_unsent(call),
+        }
+    }
+
+    fn fail_unsent(&self, call: Call) {
+        let failure = Failure::Disconnected { maybe_applied: false };
+        self.inbox.reply(call.reply_to, call.arm, Err(failure));
+    }
+
+    /// While this is held, nothing that has to come in order overtakes.
+    pub(crate) fn in_order(&self) -> MutexGuard<'_, VecDeque<Call>> {
+        // Nothing below panics half way through a change.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session is attached to the connection of its link: what has waited goes first. Whether
+    /// that is news.
+    pub(crate) fn attached(&self) -> bool {
+        let mut waiting = self.in_order();
+        // Before anything is sent: a link that has broken by now says so when it is used, and
+        // nobody would hear of it later.
+        let news = self.inbox.set_status(SessionStatus::Connected);
+        for call in waiting.drain(..) {
+            if !call.reply_to.is_closed() {
+                self.send_or_fail(call);
+            }
+        }
+        if !self.inline {
+            drop(self.send(Request::Ping, None));
+        }
+        news
+    }
+
+    /// The session is over: what is under way or still waits fails, and nothing is reaped any
+    /// more.
+    pub(crate) fn bury(&self) {
+        self.set_link(None);
+        let waiting = std::mem::take(&mut *self.in_order());
+        waiting.into_iter().for_each(|call| self.fail_unsent(call));
+        drop(self.take_cleanups());
+    }
+
     pub(crate) fn end(&self) -> Option<SessionEnd> {
         match self.inbox.is_connected() {
             true => None,
@@ -137,9 +215,8 @@ impl SessionCore {
 
     /// Waits until the session is attached to a connection (`true`) or over (`false`).
     pub(crate) async fn connected(&self) -> bool {
-        let mut status = self.inbox.subscribe_status();
-        let settled = status.wait_for(|status| *status != SessionStatus::Disconnected).await;
-        matches!(settled.as_deref(), Ok(SessionStatus::Connected))
+        let settled = |status| status != SessionStatus::Disconnected;
+        self.inbox.status_when(settled).await == SessionStatus::Connected
     }
 
     pub(crate) fn over(&self, end: SessionEnd, maybe_applied: bool) -> Error {
@@ -177,20 +254,12 @@ impl SessionCore {
             true => None,
             false => self.outstanding.acquire_many(weight_of(&request)).await.ok(),
         };
-        while !self.inbox.is_connected() {
-            if !self.connected().await {
-                return Err(self.over(self.end().unwrap_or(SessionEnd::Closed), false));
-            }
-        }
         let proposed = match &request {
             Request::Write(Write::ProposeAt { zxid, .. }) => Some(*zxid),
             _ => None,
         };
-        let reply = match self.send(request, arm) {
-            Some(reply) => reply.await,
-            None => Ok(Err(Failure::Disconnected { maybe_applied: false })),
-        };
-        match reply {
+        let reply = self.submit(request, arm).map_err(|end| self.over(end, false))?;
+        match reply.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Failure::Refused(refusal, zxid))) => {
                 debug!(%subject, code = %refusal.code, "refused");
@@ -216,6 +285,8 @@ impl SessionCore {
     fn connection_lost(&self, subject: Subject, maybe_applied: bool) -> Error {
         match self.end() {
             Some(end) => self.over(end, maybe_applied),
+            // There it breaks only when the session is closed, by another thread, just now.
+            None if self.inline => self.over(SessionEnd::Closed, maybe_applied),
             None => Error::ConnectionLost { request: subject.to_string(), maybe_applied },
         }
     }
@@ -245,13 +316,9 @@ impl Session {
     /// Waits until the session is over: closed, expired, or out of reach until its deadline. It
     /// says how. Cancelling it changes nothing.
     pub async fn lost(&self) -> SessionEnd {
-        let mut status = self.core.inbox.subscribe_status();
-        let over = status.wait_for(|status| matches!(status, SessionStatus::Over(_))).await;
-        match over.as_deref() {
-            Ok(SessionStatus::Over(end)) => *end,
-            // The sender lives in the inbox, which `self` keeps alive.
-            _ => SessionEnd::Closed,
-        }
+        self.core.inbox.status_when(|status| matches!(status, SessionStatus::Over(_))).await;
+        // Nothing follows the end, so that it is still there.
+        self.end().unwrap_or(SessionEnd::Closed)
     }
 
     /// Waits until the session is attached to a connection (`true`) or over (`false`).
@@ -263,9 +330,7 @@ impl Session {
     /// Waits until the session is not attached to a connection, or over. Cancelling it changes
     /// nothing.
     pub async fn disconnected(&self) {
-        let mut status = self.core.inbox.subscribe_status();
-        // The sender lives in the inbox, which `self` keeps alive.
-        let _ = status.wait_for(|status| *status != SessionStatus::Connected).await;
+        self.core.inbox.status_when(|status| status != SessionStatus::Connected).await;
     }
 
     /// Until when the session lives at least, on this process's monotonic clock.
@@ -324,9 +389,10 @@ impl Session {
         self.core.slots_taken.load(Ordering::Acquire)
     }
 
-    /// Takes a watch away; if the connection is broken, it is gone already.
+    /// Takes a watch away. It is told to a connection that is only coming up as well, which may
+    /// have been given the watch by now; if there is none, the watch is gone already.
     pub(crate) fn remove_watch(&self, path: Arc<str>, kind: WatchKind) {
-        if self.status() == SessionStatus::Connected {
+        if self.end().is_none() {
             // The reply says nothing that anyone needs.
             drop(self.core.send(Request::Watch(WatchRequest::Remove { path, kind }), None));
         }

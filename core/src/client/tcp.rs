@@ -252,6 +252,8 @@ impl Link for TcpLink {
         let mut sending = lock(&self.shared.sending);
         if sending.closed {
             drop(sending);
+            // It may have broken before anyone took the session to be attached to it.
+            self.shared.inbox.set_status(SessionStatus::Disconnected);
             let failure = Failure::Disconnected { maybe_applied: false };
             return self.shared.inbox.reply(reply_to, arm, Err(failure));
         }

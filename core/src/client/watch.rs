@@ -41,7 +41,11 @@ impl Subscription {
         interest: Interest,
     ) -> Result<Subscription, Error> {
         let queue = Arc::new(Queue::default());
-        let id = session.inbox().subscribe(&path, interest, &queue)?;
+        let id = {
+            // Not between a removal and its message: what is sent for this one comes after both.
+            let _order = session.core.in_order();
+            session.inbox().subscribe(&path, interest, &queue)?
+        };
         Ok(Subscription { session, path, id, queue })
     }
 
@@ -62,6 +66,7 @@ impl fmt::Debug for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        let _order = self.session.core.in_order();
         if let Some(kind) = self.session.inbox().unsubscribe(&self.path, self.id) {
             self.session.remove_watch(Arc::clone(&self.path), kind);
         }

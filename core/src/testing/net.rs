@@ -129,10 +129,11 @@ impl Ground for Net {
         lock(&self.faults).cut = Arc::downgrade(&cut);
         let (calls, waiting) = mpsc::channel(REQUESTS_WAITING_MAX);
         let (heard, faults) = (self.heard.clone(), Arc::clone(&self.faults));
+        let hung_up = Arc::clone(&cut);
         let carrier = Carrier { link, inbox: inbox.clone(), timeout, heard, faults, cut };
         // It ends when the link is dropped, and with it the sender.
         tokio::spawn(carrier.carry(waiting));
-        let link = Box::new(SimulatedLink { calls, inbox });
+        let link = Box::new(SimulatedLink { calls, inbox, hung_up });
         Ok(Welcome { session, password, timeout, link })
     }
 
@@ -148,6 +149,14 @@ impl Ground for Net {
 struct SimulatedLink {
     calls: mpsc::Sender<(Call, Instant)>,
     inbox: Arc<Inbox>,
+    hung_up: Arc<Notify>,
+}
+
+impl Drop for SimulatedLink {
+    /// The client hangs up: what is under way fails now, however long it was to travel.
+    fn drop(&mut self) {
+        self.hung_up.notify_one();
+    }
 }
 
 impl Link for SimulatedLink {
