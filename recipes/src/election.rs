@@ -17,8 +17,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::Stream;
-use synod_core::client::{Client, IntoPath, SessionStatus, WatchOnce};
-use synod_core::model::{Code, Error as ClientError, Path, Zxid};
+use synod_core::client::{Client, IntoPath, WatchOnce};
+use synod_core::model::{Code, Error as ClientError, Path, SessionEnd, Zxid};
 
 use crate::contender::{Contender, Marker, Released};
 use crate::error::Error;
@@ -222,9 +222,12 @@ impl Observer {
                     }
                 }
                 Err(error) => {
-                    let closed = self.election.client.session().status()
-                        == SessionStatus::Over(synod_core::model::SessionEnd::Closed);
-                    if closed {
+                    // By the error, not the session: that of a client which is closed between two
+                    // sessions ended in another way.
+                    if let Error::Client(ClientError::SessionOver {
+                        end: SessionEnd::Closed, ..
+                    }) = error
+                    {
                         return None;
                     }
                     if let Some(news) = self.news(Observed::Uncertain) {

@@ -153,3 +153,17 @@ async fn a_dropped_leadership_resigns() {
     drop(election(&a, "a").campaign().await.expect("nobody leads"));
     soon(election(&b, "b").campaign()).await.expect("nobody leads").resign().await.expect("led");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_ends_when_its_client_is_closed_between_two_sessions() {
+    let zk = Coordinator::start();
+    let a = zk.client().await;
+    let mut seen = election(&a, "a").observe();
+    assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
+    zk.disconnect(&a, Duration::from_secs(600));
+    a.session().lost().await;
+    let watching = tokio::spawn(async move { while seen.next().await.is_some() {} });
+    sleep(Duration::from_millis(1)).await;
+    a.close().await.expect("there is nobody to tell");
+    soon(watching).await.expect("it ends");
+}
