@@ -112,6 +112,16 @@ async fn a_client_that_has_seen_more_is_closed_without_a_word() {
 }
 
 #[tokio::test]
+async fn a_client_of_an_earlier_life_is_told_that_its_session_is_over() {
+    let server = start(config()).await;
+    let mut raw = Raw::dial(&server).await;
+    let (last_zxid, session) = (Zxid::from_i64(i64::MAX), SessionId(7));
+    let hello = ConnectRequest { last_zxid, session, ..new_session() };
+    assert_eq!(raw.hello(&hello).await.expect("is answered").timeout_ms, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_stands_behind_the_connect_request_is_passed_over() {
     let server = start(config()).await;
     let mut out = BytesMut::new();

@@ -1,6 +1,7 @@
 //! The one task of a client whose connection can break: it keeps the session alive, re-attaches
 //! it, runs its reaper, notes its deadline, and opens the next session after it.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -66,6 +67,9 @@ impl Driver {
             match end {
                 None | Some(SessionEnd::Closed) => return,
                 Some(end) => announce(&self.states, core.id, SessionStatus::Over(end)),
+            }
+            if self.shared.upgrade().is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
+                return;
             }
             let next = builder::open(&*self.ground, &*self.entropy, self.session_timeout);
             core = tokio::select! {

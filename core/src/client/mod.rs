@@ -213,6 +213,8 @@ impl Client {
             self.shared.stop();
             return Ok(());
         }
+        // First, so that no further session is opened even if this is cancelled.
+        self.shared.closed.store(true, Ordering::Release);
         let session = Session { _shared: Arc::clone(&self.shared), core };
         info!(session = %session.id(), "closing the session");
         let told = if session.status() == SessionStatus::Connected {

@@ -8,7 +8,7 @@ use synod_core::model::{Error, SessionEnd};
 use synod_core::testing::Coordinator;
 use tokio::runtime::Handle;
 
-use crate::common::{LONG, embedded, next_state, pass, timed, two_clients};
+use crate::common::{LONG, cancelled_at, embedded, next_state, pass, timed, two_clients};
 
 const CLOSED: SessionStatus = SessionStatus::Over(SessionEnd::Closed);
 
@@ -93,6 +93,24 @@ async fn a_client_that_is_closed_between_two_sessions_is_closed_at_once() {
     zk.heal(&a);
     pass(LONG).await;
     assert!(a.get("/").await.is_err(), "no further session is opened");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_close_opens_no_further_session() {
+    for n in 1.. {
+        let (_zk, a, b) = two_clients().await;
+        let session = a.session().id();
+        a.create("/e", b"").ephemeral().await.expect("creates");
+        let done = cancelled_at(a.close(), n).await;
+        pass(LONG).await;
+        assert_eq!(a.session().id(), session, "no further session");
+        assert!(a.get("/").await.is_err(), "closing or closed");
+        assert_eq!(b.exists("/e").await.expect("is asked"), None);
+        if done.is_some() {
+            assert!(n > 1, "it was cancelled at least once");
+            break;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,23 +112,26 @@ impl Member {
         let timeout_ms = u32::try_from(hello.timeout_ms).unwrap_or(0).clamp(least, most);
         let mut guard = self.lock();
         let state = &mut *guard;
+        // This member is the only one: what it does not know is over, and whoever comes back after
+        // a restart had better hear that at once than be sent away until its deadline.
+        let resumes = hello.session != SessionId::SYSTEM;
+        if resumes && !state.engine.admits(hello.session, &hello.password) {
+            return Err(Unwelcome::SessionOver);
+        }
         if hello.last_zxid > state.engine.last_zxid() {
             return Err(Unwelcome::Ahead);
         }
         let time_ms = self.clock.wall_ms();
-        let (proposer, password, request) = if hello.session == SessionId::SYSTEM {
+        let (proposer, password, request) = if !resumes {
             state.last_session += 1;
             let id = SessionId(state.last_session);
             let mut password = Password([0; 16]);
             self.entropy.fill(&mut password.0);
             (SessionId::SYSTEM, password, Write::CreateSession { id, password, timeout_ms })
         } else {
-            let admitted = state.engine.admits(hello.session, &hello.password);
-            let password = <[u8; 16]>::try_from(&hello.password[..]).map(Password);
-            match (admitted, password) {
-                (true, Ok(password)) => (hello.session, password, Write::Attach { timeout_ms }),
-                _ => return Err(Unwelcome::SessionOver),
-            }
+            let password = <[u8; 16]>::try_from(&hello.password[..]);
+            let password = password.map_err(|_| Unwelcome::SessionOver)?;
+            (hello.session, Password(password), Write::Attach { timeout_ms })
         };
         let applied = state.propose_system(proposer, time_ms, request);
         let Ok(Response::Attached { session, attachment }) = applied.result else {
