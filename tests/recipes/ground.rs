@@ -21,8 +21,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A coordinator of its own for each test.
 pub enum Ground {
-    /// In this process, under a name that no other test has.
-    Embedded(String),
+    /// In this process, under a name that no other test has. It lives as long as one of its
+    /// clients, so the ground has one of its own: the next one would count zxids anew.
+    Embedded(String, Client),
     /// A server in a process of its own, and a proxy in front of it.
     Server(Box<Server>),
 }
@@ -69,7 +70,9 @@ impl Ground {
     /// A coordinator in this process.
     pub async fn embedded() -> Ground {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Ground::Embedded(format!("embedded:suite-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+        let name = format!("embedded:suite-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let keeper = Client::connect(&name).await.expect("in this process");
+        Ground::Embedded(name, keeper)
     }
 
     /// `synod serve`.
@@ -105,7 +108,7 @@ impl Ground {
     /// Options of a client, through the proxy if there is one.
     pub fn builder(&self) -> ClientBuilder {
         let servers = match self {
-            Ground::Embedded(name) => name.clone(),
+            Ground::Embedded(name, _) => name.clone(),
             Ground::Server(server) => server.proxy.address().to_string(),
         };
         Client::builder().servers(servers).session_timeout(SESSION_TIMEOUT)
@@ -119,7 +122,7 @@ impl Ground {
     /// A client whose connection the faults leave alone.
     pub async fn unharmed_client(&self) -> Client {
         match self {
-            Ground::Embedded(_) => self.client().await,
+            Ground::Embedded(..) => self.client().await,
             Ground::Server(server) => {
                 let builder = self.builder().servers(server.address.to_string());
                 builder.connect().await.expect("the server is reachable")
@@ -131,7 +134,7 @@ impl Ground {
     pub fn faults(&self) -> &Server {
         match self {
             Ground::Server(server) => server,
-            Ground::Embedded(_) => panic!("the embedded ground has no connection to break"),
+            Ground::Embedded(..) => panic!("the embedded ground has no connection to break"),
         }
     }
 }
