@@ -46,6 +46,11 @@ struct Shared<T> {
     client: Client,
     path: Path,
     current: ArcSwap<Versioned<T>>,
+}
+
+/// The task's own: the streams end with it.
+struct Follower<T> {
+    shared: Arc<Shared<T>>,
     latest: latest::Sender<Latest<T>>,
 }
 
@@ -55,6 +60,7 @@ struct Shared<T> {
 /// reach, the last good value stays.
 pub struct ConfigWatch<T> {
     shared: Arc<Shared<T>>,
+    latest: latest::Receiver<Latest<T>>,
     follower: JoinHandle<()>,
 }
 
@@ -80,10 +86,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> ConfigWatch<T> {
         let path = path.into_path()?;
         let (data, stat) = client.get(&path).await?;
         let current = ArcSwap::from(parse(&path, &data, &stat)?);
-        let latest = latest::Sender::new(None);
-        let shared = Arc::new(Shared { client: client.clone(), path, current, latest });
-        let follower = tokio::spawn(follow(Arc::clone(&shared)));
-        Ok(ConfigWatch { shared, follower })
+        let shared = Arc::new(Shared { client: client.clone(), path, current });
+        let (sender, latest) = latest::channel(None);
+        let follower = Follower { shared: Arc::clone(&shared), latest: sender };
+        let follower = tokio::spawn(follower.follow());
+        Ok(ConfigWatch { shared, latest, follower })
     }
 
     /// The last good value. It neither waits nor locks.
@@ -98,7 +105,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> ConfigWatch<T> {
     pub fn changes(
         &self,
     ) -> impl Stream<Item = Result<Arc<Versioned<T>>, Error>> + Send + Unpin + 'static {
-        let changes = self.shared.latest.subscribe();
+        let mut changes = self.latest.clone();
+        changes.mark_unchanged();
         Box::pin(futures::stream::unfold(changes, async |mut changes| {
             loop {
                 changes.changed().await.ok()?;
@@ -132,66 +140,65 @@ fn parse<T: DeserializeOwned>(
     }
 }
 
-/// Keeps the value up to date until the client is closed or the task aborted.
-async fn follow<T: DeserializeOwned + Send + Sync + 'static>(shared: Arc<Shared<T>>) {
-    // The zxid of what was read last, good or bad.
-    let mut seen = shared.current.load().zxid;
-    loop {
-        let Err(error) = follow_session(&shared, &mut seen).await else { continue };
-        match error {
-            ClientError::SessionOver { end: SessionEnd::Closed, .. } => return,
-            ClientError::SessionOver { .. } | ClientError::ConnectionLost { .. } => {}
-            error => {
-                warn!(path = %shared.path, %error, "the configuration cannot be read");
-                shared.latest.send_replace(Some(Err(error.into())));
-                tokio::time::sleep(RETRY).await;
+impl<T: DeserializeOwned + Send + Sync + 'static> Follower<T> {
+    /// Keeps the value up to date until the client is closed or the task aborted.
+    async fn follow(self) {
+        let Shared { path, current, .. } = &*self.shared;
+        // The zxid of what was read last, good or bad.
+        let mut seen = current.load().zxid;
+        loop {
+            let Err(error) = self.follow_session(&mut seen).await else { continue };
+            match error {
+                ClientError::SessionOver { end: SessionEnd::Closed, .. } => return,
+                ClientError::SessionOver { .. } | ClientError::ConnectionLost { .. } => {}
+                error => {
+                    warn!(%path, %error, "the configuration cannot be read");
+                    self.latest.send_replace(Some(Err(error.into())));
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         }
     }
-}
 
-/// Follows the znode through one session.
-async fn follow_session<T: DeserializeOwned + Send + Sync + 'static>(
-    shared: &Shared<T>,
-    seen: &mut Zxid,
-) -> Result<(), ClientError> {
-    let client = shared.client.pin().await?;
-    let path = &shared.path;
-    let mut reported_missing = false;
-    loop {
-        match client.get(path).watched().await {
-            Ok(((data, stat), change)) => {
-                reported_missing = false;
-                if stat.mzxid > *seen {
-                    *seen = stat.mzxid;
-                    shared.take(&data, &stat);
-                }
-                change.await?;
-            }
-            Err(error) if error.is(Code::NoNode) => {
-                let (stat, change) = client.exists(path).watched().await?;
-                if stat.is_none() {
-                    if !reported_missing {
-                        reported_missing = true;
-                        warn!(%path, "the configuration was deleted; the last good value stays");
-                        let deleted = Error::Deleted { path: path.clone() };
-                        shared.latest.send_replace(Some(Err(deleted)));
+    /// Follows the znode through one session.
+    async fn follow_session(&self, seen: &mut Zxid) -> Result<(), ClientError> {
+        let client = self.shared.client.pin().await?;
+        let path = &self.shared.path;
+        let mut reported_missing = false;
+        loop {
+            match client.get(path).watched().await {
+                Ok(((data, stat), change)) => {
+                    reported_missing = false;
+                    if stat.mzxid > *seen {
+                        *seen = stat.mzxid;
+                        self.take(&data, &stat);
                     }
                     change.await?;
                 }
+                Err(error) if error.is(Code::NoNode) => {
+                    let (stat, change) = client.exists(path).watched().await?;
+                    if stat.is_none() {
+                        if !reported_missing {
+                            reported_missing = true;
+                            warn!(%path, "the configuration was deleted; the last good value stays");
+                            let deleted = Error::Deleted { path: path.clone() };
+                            self.latest.send_replace(Some(Err(deleted)));
+                        }
+                        change.await?;
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
     }
-}
 
-impl<T: DeserializeOwned> Shared<T> {
     fn take(&self, data: &[u8], stat: &Stat) {
-        let latest = parse(&self.path, data, stat);
+        let Shared { path, current, .. } = &*self.shared;
+        let latest = parse(path, data, stat);
         match &latest {
             Ok(good) => {
-                info!(path = %self.path, version = good.version, "the configuration changed");
-                self.current.store(Arc::clone(good));
+                info!(%path, version = good.version, "the configuration changed");
+                current.store(Arc::clone(good));
             }
             Err(error) => warn!(%error, "the last good value stays"),
         }

@@ -8,7 +8,7 @@ use common::{cancel_at, soon};
 use futures::StreamExt;
 use serde::Deserialize;
 use synod::testing::Coordinator;
-use synod::{Client, Code, ConfigWatch, Error};
+use synod::{Acl, Client, Code, ConfigWatch, Error};
 use tokio::time::{Instant, sleep};
 
 const PATH: &str = "/limits";
@@ -167,4 +167,39 @@ async fn dropping_it_or_cancelling_its_opening_leaves_no_watch_and_no_task() {
             break;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_client_ends_the_stream_of_changes() {
+    let zk = Coordinator::start();
+    let (_, reader, config) = followed(&zk).await;
+    let mut changes = config.changes();
+    reader.close().await.expect("connected");
+    assert!(soon(changes.next()).await.is_none(), "nothing can come any more");
+    assert_eq!(config.current().value.rps, 1, "the last good value stays");
+    assert!(soon(config.changes().next()).await.is_none(), "nor can it later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_refused_is_reported_and_tried_again() {
+    let zk = Coordinator::start();
+    let (writer, reader, config) = followed(&zk).await;
+    let mut changes = config.changes();
+    writer.add_auth("digest", b"ann:secret").await.expect("any digest is accepted");
+    writer.set_acl(PATH, Acl::creator()).await.expect("open until now");
+    // In its next session it has to read again.
+    zk.expire(&reader).await;
+    let error = soon(changes.next()).await.expect("a report").expect_err("ann's");
+    assert!(matches!(&error, Error::Client(error) if error.is(Code::NoAuth)), "{error}");
+    assert_eq!(config.current().value.rps, 1, "the last good value stays");
+    writer.set(PATH, json(2)).await.expect("ann's");
+    writer.set_acl(PATH, Acl::open()).await.expect("ann's");
+    let change = soon(async {
+        loop {
+            if let Ok(change) = changes.next().await.expect("a change") {
+                return change;
+            }
+        }
+    });
+    assert_eq!(change.await.value.rps, 2);
 }
