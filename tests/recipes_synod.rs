@@ -1,6 +1,47 @@
 //! The recipe suite on `synod serve`, in a process of its own.
 
-use synod_tests::recipes::ground::Ground;
+use futures::StreamExt;
+use synod::model::WatchKind;
+use synod::{Code, ConfigWatch};
+use synod_tests::recipes::ground::{Ground, soon};
 
 synod_tests::all_cases!(Ground::synod());
 synod_tests::all_faults!(Ground::synod());
+
+/// A server that has lost its memory counts zxids anew, and so shows older ones, as a member that
+/// lags behind would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_never_goes_back_to_an_older_zxid() {
+    let ground = Ground::synod().await;
+    let (reader, writer) = (ground.client().await, ground.unharmed_client().await);
+    writer.create("/limit", b"0").await.expect("new");
+    for value in 1..=20 {
+        writer.set("/limit", value.to_string()).await.expect("it is there");
+    }
+    let config = ConfigWatch::<u32>::open(&reader, "/limit").await.expect("valid");
+    let (mut changes, before) = (config.changes(), config.current());
+    ground.faults().kill();
+    ground.faults().start_again().await;
+    soon(async {
+        // A reply that is lost leaves the znode there.
+        while !matches!(writer.create("/limit", b"100").await, Err(error) if error.is(Code::NodeExists))
+        {
+        }
+        while !reader.has_watch("/limit", WatchKind::Data).await.unwrap_or(false) {}
+    })
+    .await;
+    let (_, stat) = reader.get("/limit").await.expect("it is there");
+    assert!(stat.mzxid < before.zxid, "the server has forgotten");
+    assert_eq!(config.current(), before, "read, and passed over");
+    while writer.set("/limit", b"200").await.expect("it is there").mzxid <= before.zxid {}
+    let change = soon(async {
+        loop {
+            // In between it is said that the znode was gone.
+            if let Ok(change) = changes.next().await.expect("the client is open") {
+                return change;
+            }
+        }
+    });
+    let change = change.await;
+    assert!(change.value == 200 && change.zxid > before.zxid, "{change:?}");
+}

@@ -167,3 +167,72 @@ async fn an_observer_ends_when_its_client_is_closed_between_two_sessions() {
     a.close().await.expect("there is nobody to tell");
     soon(watching).await.expect("it ends");
 }
+
+#[tokio::test(start_paused = true)]
+async fn writing_to_the_leaders_znode_is_no_news_and_no_new_term() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let leadership = election(&a, "a").campaign().await.expect("nobody leads");
+    let leader = Leader { name: "a".to_owned(), term: leadership.term() };
+    let mut seen = election(&b, "b").observe();
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader.clone())));
+    for _ in 0..3 {
+        a.set(leadership.path(), b"a").await.expect("it is there");
+        sleep(Duration::from_secs(1)).await;
+    }
+    let asked = election(&b, "b").leader().await.expect("can be asked");
+    assert_eq!(asked, Some(leader));
+    let resigned = tokio::spawn(async move { leadership.resign().await });
+    assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader), "the next news");
+    soon(resigned).await.expect("no panic").expect("connected");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_is_the_first_of_several_candidates() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let first = election(&a, "a").campaign().await.expect("nobody leads");
+    let next = election(&b, "b");
+    let _campaign = tokio::spawn(async move { next.campaign().await });
+    until_children(&a, PATH, 2).await;
+    let leader = Leader { name: "a".to_owned(), term: first.term() };
+    assert_eq!(election(&b, "b").leader().await.expect("can be asked"), Some(leader.clone()));
+    let mut seen = election(&b, "b").observe();
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_resigns_while_it_is_asked_for_is_no_error() {
+    for resign_after_ms in 0..8 {
+        let zk = Coordinator::start();
+        let (a, b) = (zk.client().await, zk.client().await);
+        let leadership = election(&a, "a").campaign().await.expect("nobody leads");
+        let (asked, ()) = tokio::join!(
+            async {
+                sleep(Duration::from_millis(3)).await;
+                election(&b, "b").leader().await
+            },
+            async {
+                sleep(Duration::from_millis(resign_after_ms)).await;
+                leadership.resign().await.map(drop).expect("connected");
+            }
+        );
+        asked.unwrap_or_else(|error| panic!("resigned after {resign_after_ms} ms: {error}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_says_that_it_does_not_know_while_the_line_makes_no_sense() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    a.create(PATH, b"").await.expect("new");
+    let mut seen = election(&b, "b").observe();
+    assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
+    let paths =
+        [1, 2].map(|id| format!("{PATH}/_c_{id:08}-0000-4000-8000-000000000000-lead-2147483647"));
+    let both = a.txn().create(&paths[0], b"").create(&paths[1], b"");
+    both.commit().await.expect("new");
+    assert_eq!(soon(seen.next()).await, Some(Observed::Uncertain), "two would lead");
+    a.txn().delete(&paths[0]).delete(&paths[1]).commit().await.expect("they are there");
+    assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
+}

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use common::{cancel_at, children, soon, until_children};
 use synod::guard::Released;
+use synod::model::WatchKind;
 use synod::testing::Coordinator;
-use synod::{Client, Code, Error, Fence, Lock, LossReason, SessionEnd, Zxid};
+
+use synod::{Acl, Client, Code, Error, Fence, Lock, LossReason, SessionEnd, Zxid};
 use tokio::time::{Instant, sleep};
 
 const PATH: &str = "/locks/report";
@@ -435,4 +437,134 @@ async fn a_bad_path_is_refused_by_name() {
     assert!(error.contains("\"locks/report\"") && error.contains("begins with /"), "{error}");
     let error = client.get("/none").await.expect_err("not there");
     assert!(error.is(Code::NoNode) && error.to_string().contains("\"/none\""), "{error}");
+}
+
+/// The names of the contenders, first in line first.
+async fn line(client: &Client) -> Vec<String> {
+    let mut names = children(client, PATH).await;
+    names.sort_by_key(|name| name[name.len() - 10..].to_owned());
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_in_line_watches_the_one_just_before_alone() {
+    let zk = Coordinator::start();
+    let clients = [zk.client().await, zk.client().await, zk.client().await];
+    let _held = lock(&clients[0]).acquire().await.expect("free");
+    let _second = in_line(&zk, &clients[1], 1).await;
+    let _third = in_line(&zk, &clients[2], 2).await;
+    let line = line(&clients[0]).await;
+    soon(async {
+        while zk.watch_count() < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    for (watcher, client) in clients.iter().enumerate() {
+        for (place, name) in line.iter().enumerate() {
+            let watched = client.has_watch(format!("{PATH}/{name}"), WatchKind::Any).await;
+            assert_eq!(watched.expect("connected"), place + 1 == watcher, "{watcher}, {place}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_gives_up_in_the_middle_of_the_line_lets_nobody_hold() {
+    let zk = Coordinator::start();
+    let clients = [zk.client().await, zk.client().await, zk.client().await];
+    let held = lock(&clients[0]).acquire().await.expect("free");
+    let second = in_line(&zk, &clients[1], 1).await;
+    let third = in_line(&zk, &clients[2], 2).await;
+    sleep(Duration::from_secs(1)).await;
+    second.abort();
+    until_children(&clients[0], PATH, 2).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(!third.is_finished(), "the first one holds");
+    held.release().await.expect("connected");
+    drop(soon(third).await.expect("no panic").expect("its turn"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_znode_is_deleted_while_it_waits_never_holds() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let held = lock(&a).acquire().await.expect("free");
+    let waiting = in_line(&zk, &b, 1).await;
+    let name = line(&a).await.pop().expect("two in line");
+    a.delete(format!("{PATH}/{name}")).await.expect("forced");
+    held.release().await.expect("connected");
+    let error = soon(waiting).await.expect("no panic").expect_err("no longer in line");
+    assert!(error.is_lost() && !error.session_over(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_ends_no_wait_whatever_request_it_falls_on() {
+    for cut_after_ms in 0..15 {
+        let zk = Coordinator::start();
+        let (a, b) = (zk.client().await, zk.client().await);
+        let held = lock(&a).acquire().await.expect("free");
+        let lock = lock(&b);
+        let (guard, ()) = tokio::join!(soon(lock.acquire()), async {
+            sleep(Duration::from_millis(cut_after_ms)).await;
+            zk.disconnect(&b, Duration::from_secs(1));
+            sleep(Duration::from_secs(5)).await;
+            assert_eq!(children(&a, PATH).await.len(), 2, "one contender each");
+            held.release().await.expect("connected");
+        });
+        drop(guard.unwrap_or_else(|error| panic!("cut after {cut_after_ms} ms: {error}")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_may_not_read_its_predecessor_looks_again_by_itself() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    a.add_auth("digest", b"ann:secret").await.expect("any digest is accepted");
+    // It can be read and watched at first, and no longer when it goes: of that nothing is told.
+    let held = lock(&a).acquire().await.expect("free");
+    let waiting = in_line(&zk, &b, 1).await;
+    sleep(Duration::from_secs(1)).await;
+    a.set_acl(held.path(), Acl::creator()).await.expect("its own");
+    held.release().await.expect("connected");
+    let guard = soon(waiting).await.expect("no panic").expect("its turn");
+    guard.release().await.expect("connected");
+    // It cannot be watched from the beginning.
+    let held = lock(&a).acquire().await.expect("free");
+    a.set_acl(held.path(), Acl::creator()).await.expect("its own");
+    let waiting = in_line(&zk, &b, 1).await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(!waiting.is_finished(), "it waits all the same");
+    held.release().await.expect("connected");
+    drop(soon(waiting).await.expect("no panic").expect("its turn"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_whose_znode_is_written_to_is_still_held() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let guard = lock(&a).acquire().await.expect("free");
+    let (done, ()) = tokio::join!(guard.run(sleep(Duration::from_secs(5))), async {
+        sleep(Duration::from_secs(1)).await;
+        b.set(guard.path(), b"a note").await.expect("it is there");
+    });
+    done.expect("held all along");
+    guard.txn().create("/done", b"").commit().await.expect("held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_is_the_zxid_of_the_creation_though_the_znode_was_written_to_since() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    lock(&a).acquire().await.expect("free").release().await.expect("connected");
+    // The reply with the Stat of the creation is lost, and the znode set before it is found.
+    zk.lose_next_reply(&a);
+    let lock = lock(&a);
+    let (guard, ()) = tokio::join!(soon(lock.acquire()), async {
+        until_children(&b, PATH, 1).await;
+        let name = line(&b).await.pop().expect("in line");
+        b.set(format!("{PATH}/{name}"), b"a note").await.expect("it is there");
+    });
+    let guard = guard.expect("found again by its id");
+    let (_, stat) = b.get(guard.path()).await.expect("it is there");
+    assert!(stat.mzxid > stat.czxid && guard.token() == stat.czxid, "{:?}", guard.token());
 }
