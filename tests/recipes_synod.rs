@@ -1,6 +1,8 @@
 //! The recipe suite on `synod serve`, in a process of its own.
 
 use futures::StreamExt;
+use synod::Lock;
+use synod::client::ServerKind;
 use synod::model::WatchKind;
 use synod::{Code, ConfigWatch};
 use synod_tests::recipes::ground::{Ground, soon};
@@ -44,4 +46,27 @@ async fn a_configuration_never_goes_back_to_an_older_zxid() {
     });
     let change = change.await;
     assert!(change.value == 200 && change.zxid > before.zxid, "{change:?}");
+}
+
+/// There is no Keeper here to ask: our server stands in for it.
+#[tokio::test]
+async fn what_is_taken_for_a_keeper_is_asked_for_nothing_that_keepers_lack() {
+    let ground = Ground::synod().await;
+    let keeper = ground.builder().server_kind(ServerKind::Keeper).connect().await;
+    let client = keeper.expect("it is reachable");
+    assert!(!client.session().deadline_is_proof());
+    let lock = Lock::new(&client, "/locks/report").expect("valid");
+    let guard = lock.acquire().await.expect("free");
+    guard.release().await.expect("connected");
+    let parent = client.exists("/locks/report").await.expect("can be asked");
+    assert_eq!(parent, None, "no server reaps it: the recipe deletes it");
+    let next = client.last_zxid().next(1).expect("zxids are left");
+    for (error, what) in [
+        (client.propose_at(next).delete("/locks").await.expect_err("lacks it"), "proposal"),
+        (client.create("/c", b"").container().await.expect_err("lacks it"), "container"),
+        (client.who_am_i().await.expect_err("lacks it"), "identities"),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains(what) && text.contains("ClickHouse Keeper"), "{text}");
+    }
 }
