@@ -23,11 +23,10 @@ async fn follow(client: &Client) -> Result<(), Error> {
     // Ephemeral, so that the example leaves nothing behind.
     client.create("/limits", br#"{"rps": 100, "burst": 200}"#).ephemeral().await?;
     let config = ConfigWatch::<Limits>::open(client, "/limits").await?;
-    let now = config.current();
+    let (mut changes, now) = (config.changes(), config.current());
     let Limits { rps, burst } = now.value;
     println!("version {}: {rps} requests a second, bursts of {burst}", now.version);
 
-    let mut changes = config.changes();
     let edits =
         [r#"{"rps": 200, "burst": 400}"#, r#"{"rps": "many"}"#, r#"{"rps": 5, "burst": 9}"#];
     for edit in edits {

@@ -64,7 +64,7 @@ async fn follow_a_change(client: &Client) -> Result<(), Error> {
     client.create("/greeting", br#""hello""#).ephemeral().await?;
     let follower = async |name: &str| {
         let config = ConfigWatch::<String>::open(client, "/greeting").await?;
-        let (now, mut changes) = (config.current(), config.changes());
+        let (mut changes, now) = (config.changes(), config.current());
         println!("   {name} starts with {:?}, version {}", now.value, now.version);
         let new = changes.next().await.expect("the client is open")?;
         println!("   {name} follows to {:?}, version {}", new.value, new.version);

@@ -2,7 +2,7 @@
 //!
 //! A [`Step`] names clients by number and says "the last zxid but two" rather than a zxid, so
 //! that a program still makes sense when steps are left out of it (which is how a failing one is
-//! made small), and so that it can be sent to any coordinator. [`World::resolve`] makes of a step
+//! made small), and so that it can be sent to any coordinator. `World::resolve` makes of a step
 //! what an engine takes, a [`Command`].
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 /// Where to connect to, and how to answer.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The servers: HOST:PORT[,HOST:PORT…][/CHROOT].
+    /// The servers, as `HOST:PORT[,HOST:PORT…][/CHROOT]`.
     #[arg(long, global = true, value_name = "S", default_value = "127.0.0.1:2181")]
     server: String,
 
@@ -141,9 +141,9 @@ impl Command {
             Err(Failure::SessionOver) => (Exit::Lost, "the session is over".to_owned()),
         };
         if options.json {
-            eprintln!("{}", json!({ "error": text, "exit": exit as u8 }));
+            crate::complain!("{}", json!({ "error": text, "exit": exit as u8 }));
         } else {
-            eprintln!("synod: {text}");
+            crate::complain!("synod: {text}");
         }
         exit
     }
@@ -152,9 +152,10 @@ impl Command {
         let mut builder = Client::builder()
             .servers(&options.server)
             .connect_timeout(Duration::from_millis(options.connect_timeout_ms));
-        if let Some((user, password)) =
-            options.auth.as_deref().and_then(|auth| auth.split_once(':'))
-        {
+        if let Some(auth) = &options.auth {
+            let rule = "a user and a password have a colon between them";
+            let (user, password) =
+                auth.split_once(':').ok_or_else(|| Error::invalid("--auth", "…", rule))?;
             builder = builder.auth_digest(user, password);
         }
         let client = tokio::select! {

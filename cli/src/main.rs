@@ -1,5 +1,14 @@
 //! The `synod` command: `synod serve` runs a server, the other commands look into one.
 
+/// Says something on stderr. If nobody reads it, that is no reason to panic.
+macro_rules! complain {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+pub(crate) use complain;
+
 mod client;
 mod exit;
 mod serve;
@@ -44,7 +53,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("synod: cannot start: {error}");
+            crate::complain!("synod: cannot start: {error}");
             return Exit::Failure.into();
         }
     };

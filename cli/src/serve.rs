@@ -74,7 +74,7 @@ impl Serve {
         let config = match self.config() {
             Ok(config) => config,
             Err(problem) => {
-                eprintln!("synod: {problem}");
+                crate::complain!("synod: {problem}");
                 return Exit::Usage;
             }
         };
@@ -83,20 +83,22 @@ impl Serve {
             match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
                 (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
                 (Err(error), _) | (_, Err(error)) => {
-                    eprintln!("synod: cannot listen to signals: {error}");
+                    crate::complain!("synod: cannot listen to signals: {error}");
                     return Exit::Failure;
                 }
             };
         let server = match Server::start(config).await {
             Ok(server) => server,
             Err(error) => {
-                eprintln!("synod: {error}");
+                crate::complain!("synod: {error}");
                 return Exit::Failure;
             }
         };
         let address = server.local_addr();
         if !address.ip().is_loopback() {
-            eprintln!("synod: warning: {address} can be reached from elsewhere, without TLS");
+            crate::complain!(
+                "synod: warning: {address} can be reached from elsewhere, without TLS"
+            );
         }
         say(&format!(
             "serving the ZooKeeper protocol on {address}, in memory only: everything is lost when \

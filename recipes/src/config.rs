@@ -8,7 +8,8 @@
 //! 2. Parse. What parses replaces the current value at once; what does not is reported, and the
 //!    last good value stays.
 //! 3. When the watch fires, or a new session begins, read again.
-//! 4. Never go back: data of an older zxid, from a member that lags, is passed over.
+//! 4. Never go back: data of an older zxid, from a member that lags, is passed over. (A coordinator
+//!    that begins anew after its memory was lost is followed: a sync tells it from one that lags.)
 //! 5. If the znode is deleted the last good value stays, until there is one again.
 
 use std::sync::Arc;
@@ -35,7 +36,8 @@ pub struct Versioned<T> {
     pub value: T,
     /// The znode's version. It begins anew at 0 when the znode is deleted and created again.
     pub version: i32,
-    /// The zxid of the change that wrote it. It only ever grows.
+    /// The zxid of the change that wrote it. It only ever grows, unless the coordinator loses its
+    /// memory and begins anew.
     pub zxid: Zxid,
 }
 
@@ -98,7 +100,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> ConfigWatch<T> {
         self.shared.current.load_full()
     }
 
-    /// What happens from now on: a stream of new values, and of errors where there is none
+    /// What happens from now on (take it before [`current`](ConfigWatch::current), so that nothing
+    /// falls between the two): a stream of new values, and of errors where there is none
     /// ([`Error::BadValue`], [`Error::Deleted`], [`Error::Client`]); the last good value stays
     /// then. A reader that is slow sees the newest and may miss ones between. It ends when this
     /// handle is dropped or the client is closed.
@@ -164,6 +167,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Follower<T> {
     async fn follow_session(&self, seen: &mut Zxid) -> Result<(), ClientError> {
         let client = self.shared.client.pin().await?;
         let path = &self.shared.path;
+        // Behind a sync no member lags: one that has seen less than this has lost its memory, and
+        // numbers anew.
+        let last = client.sync().await?;
+        if last < *seen {
+            warn!(%path, %last, %seen, "the coordinator has begun anew");
+            *seen = Zxid::ZERO;
+        }
         let mut reported_missing = false;
         loop {
             match client.get(path).watched().await {

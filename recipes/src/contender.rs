@@ -335,10 +335,29 @@ impl Contender {
         }
     }
 
+    /// Asks the coordinator whether this is held.
+    pub(crate) async fn held(&self) -> Result<(), Error> {
+        if self.slot().is_none() {
+            return Err(self.removed().into());
+        }
+        match persist!(self.client.exists(self.path())) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(self.removed().into()),
+            Err(ClientError::SessionOver { end, .. }) => {
+                Err(self.loss(LossReason::SessionOver(end)).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Waits until this is no longer held: its session is over, or its znode was deleted.
     pub(crate) async fn lost(&self) -> Loss {
         let session = self.session();
         loop {
+            if self.slot().is_none() {
+                // Given up by its own wish.
+                return self.removed();
+            }
             let watched = persist!(self.client.get(self.path()).watched());
             let end = match watched {
                 Ok((_, changed)) => tokio::select! {

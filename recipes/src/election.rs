@@ -92,6 +92,9 @@ impl Election {
     /// [`Error::Client`] when a request failed or the session is over; [`Error::Lost`] when the
     /// session ended, or somebody deleted the znode, while it waited;
     /// [`Error::SequenceExhausted`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time, if it has to wait.
     pub async fn campaign(&self) -> Result<Leadership, Error> {
         let contender =
             Contender::enter(&self.client, &self.path, LEAD, self.name.as_bytes()).await?;

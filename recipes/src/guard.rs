@@ -64,7 +64,8 @@ impl Guard {
 
     /// Does `work` while the guard is held. If the guard is lost first, the work is dropped.
     ///
-    /// Loss is looked at before the work at every poll. A future is dropped at an await, and only
+    /// The work begins only after the coordinator has said that the guard is held, and a loss that
+    /// is known is looked at before the work at every poll. A future is dropped at an await, and only
     /// there: code that blocks, or runs long without one, is *not* stopped, nor is a task or a
     /// thread that the work has started. What such code writes must be fenced by
     /// [`token`](Guard::token).
@@ -72,8 +73,9 @@ impl Guard {
     /// Cancelling it drops the work and keeps the guard.
     ///
     /// # Errors
-    /// [`Error::Lost`].
+    /// [`Error::Lost`]; [`Error::Client`] when the coordinator refuses to say.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        self.contender.held().await?;
         tokio::select! {
             biased;
             loss = self.lost() => Err(Error::Lost(loss)),
@@ -169,6 +171,10 @@ impl GuardedTxn<'_> {
             }
             Err(ClientError::Refused { request, path, code, rule, index }) => {
                 let index = index.map(|index| index.saturating_sub(1));
+                let request = match index {
+                    Some(index) => format!("operation {index} of a transaction, on {path:?},"),
+                    None => request,
+                };
                 Err(ClientError::Refused { request, path, code, rule, index }.into())
             }
             Err(ClientError::SessionOver { end, maybe_applied: false, .. }) => {

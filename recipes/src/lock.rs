@@ -56,6 +56,9 @@ impl Lock {
     /// [`Error::Client`] when a request failed or the session is over; [`Error::Lost`] when the
     /// session ended, or somebody deleted the znode, while it waited;
     /// [`Error::SequenceExhausted`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time, if it has to wait.
     pub async fn acquire(&self) -> Result<Guard, Error> {
         let contender = Contender::enter(&self.client, &self.path, LOCK, b"").await?;
         contender.first_in_line().await?;
@@ -84,6 +87,9 @@ impl Lock {
     /// # Errors
     /// [`Error::TimedOut`]: then nothing is held and the place in line is given up, in the
     /// background if need be. Otherwise as [`acquire`](Lock::acquire).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time.
     pub async fn acquire_within(&self, limit: Duration) -> Result<Guard, Error> {
         let timed_out = |_| Error::TimedOut { path: self.path.clone(), waited: limit };
         tokio::time::timeout(limit, self.acquire()).await.map_err(timed_out)?

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{cancel_at, children, soon, until_children};
+use futures::FutureExt;
 use synod::guard::Released;
 use synod::model::WatchKind;
 use synod::testing::Coordinator;
@@ -370,17 +371,21 @@ async fn work_is_dropped_at_its_next_await_when_the_lock_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn blocking_code_is_not_stopped_and_has_to_be_fenced() {
     let zk = Coordinator::start();
-    let (a, b) = (zk.client().await, zk.client().await);
+    let client = zk.client().await;
     let resource = Fence::new();
-    let guard = lock(&a).acquire().await.expect("free");
-    zk.disconnect(&a, Duration::from_secs(600));
-    zk.expire(&a).await;
-    let next = soon(lock(&b).acquire()).await.expect("free again");
-    resource.admit(next.token()).expect("the present holder");
-    // Without an await in between, the old holder's code goes on, and believes to hold.
-    let ran = guard.run(async { resource.admit(guard.token()) }).await;
-    let stale = ran.expect("it has not heard yet").expect_err("the resource knows better");
-    assert_eq!((stale.token, stale.highest), (guard.token(), next.token()));
+    let guard = lock(&client).acquire().await.expect("free");
+    let ran = guard.run(async {
+        // Without an await in between: the session ends, and the next holder writes.
+        zk.disconnect(&client, Duration::from_secs(600));
+        zk.expire(&client).now_or_never().expect("the client cannot be told");
+        let next = zk.last_zxid();
+        resource.admit(next).expect("the present holder");
+        // The old holder's code goes on, and believes to hold.
+        (next, resource.admit(guard.token()))
+    });
+    let (next, written) = ran.await.expect("it has not heard yet");
+    let stale = written.expect_err("the resource knows better");
+    assert_eq!((stale.token, stale.highest), (guard.token(), next));
 }
 
 #[tokio::test(start_paused = true)]
@@ -567,4 +572,21 @@ async fn the_token_is_the_zxid_of_the_creation_though_the_znode_was_written_to_s
     let guard = guard.expect("found again by its id");
     let (_, stat) = b.get(guard.path()).await.expect("it is there");
     assert!(stat.mzxid > stat.czxid && guard.token() == stat.czxid, "{:?}", guard.token());
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_does_not_begin_under_a_guard_that_was_released_or_removed() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let began = AtomicUsize::new(0);
+    let work = || async { began.fetch_add(1, Ordering::Relaxed) };
+    let guard = lock(&a).acquire().await.expect("free");
+    guard.release().await.expect("connected");
+    assert!(guard.run(work()).await.expect_err("released").is_lost());
+    assert_eq!(soon(guard.lost()).await.reason, LossReason::Removed);
+
+    let guard = lock(&a).acquire().await.expect("free");
+    b.delete(guard.path()).await.expect("forced");
+    assert!(guard.run(work()).await.expect_err("removed").is_lost());
+    assert_eq!(began.load(Ordering::Relaxed), 0);
 }

@@ -1,7 +1,7 @@
 //! Connect strings and options.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -103,7 +103,8 @@ impl ClientBuilder {
             Some(ground) => (ground, None),
             None => ground_of(&self.servers, self.server_kind, &*entropy)?,
         };
-        let first = open(&*ground, &*entropy, self.session_timeout);
+        let failure = Failure::default();
+        let first = open(&*ground, &*entropy, self.session_timeout, &failure);
         let core = if ground.is_inline() {
             // It answers at once and needs no timer, so no runtime either.
             first.await
@@ -111,7 +112,7 @@ impl ClientBuilder {
             let first = tokio::time::timeout(self.connect_timeout, first);
             first.await.map_err(|_| Error::Connect {
                 server: self.servers.clone(),
-                reason: format!("nobody answered within {:?}", self.connect_timeout),
+                reason: failure.told(self.connect_timeout),
             })?
         };
         let state = SessionState { session: core.id, status: SessionStatus::Connected };
@@ -152,11 +153,28 @@ impl ClientBuilder {
     }
 }
 
+/// Why the last attempt to connect failed.
+#[derive(Default)]
+pub(super) struct Failure(Mutex<Option<String>>);
+
+impl Failure {
+    fn note(&self, reason: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    fn told(&self, limit: Duration) -> String {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let last = last.unwrap_or_else(|| "no server answered".to_owned());
+        format!("no session within {limit:?}; the last attempt: {last}")
+    }
+}
+
 /// Tries until a session is open.
 pub(super) async fn open(
     ground: &dyn Ground,
     entropy: &dyn Entropy,
     timeout: Duration,
+    failure: &Failure,
 ) -> Arc<SessionCore> {
     let mut backoff = Backoff::new();
     loop {
@@ -177,6 +195,7 @@ pub(super) async fn open(
             }
             Err(ConnectError::Unreachable(reason)) => {
                 tracing::debug!(reason, "cannot connect");
+                failure.note(reason);
                 backoff.wait(entropy).await;
             }
             // There was no session to re-attach; a ground that says so is asked again.
@@ -212,6 +231,17 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_failure_to_connect_names_its_cause() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it has an address").to_string();
+        drop(listener);
+        let nobody = Client::builder().servers(&address);
+        let error = nobody.connect_timeout(Duration::from_millis(100)).connect().await;
+        let text = error.expect_err("nobody listens").to_string();
+        assert!(text.contains(&address) && text.contains("refused"), "{text}");
+    }
 
     #[test]
     fn an_embedded_client_needs_no_runtime() {

@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch as latest};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, warn};
 
+use super::builder::Failure;
 use super::ground::{ConnectError, Ground, Hello, proved_until};
 use super::inbox::SessionStatus;
 use super::session::SessionCore;
@@ -57,11 +58,29 @@ pub(super) struct Driver {
     pub(super) stopped: oneshot::Receiver<()>,
 }
 
+/// The session that a driver keeps alive. If the driver goes without a word, with the runtime that
+/// it ran in, nobody keeps the session any more: those who hold it must not wait for ever.
+struct Kept {
+    core: Arc<SessionCore>,
+    shared: Weak<Shared>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.core.inbox.set_status(SessionStatus::Over(SessionEnd::Closed));
+        self.core.bury();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.stop();
+        }
+    }
+}
+
 impl Driver {
     /// Runs until the client is closed or its last handle is dropped.
     pub(super) async fn run(mut self, first: Arc<SessionCore>) {
-        let mut core = first;
+        let mut kept = Kept { core: first, shared: Weak::clone(&self.shared) };
         loop {
+            let core = Arc::clone(&kept.core);
             let end = self.live(&core).await;
             core.bury();
             match end {
@@ -71,12 +90,14 @@ impl Driver {
             if self.shared.upgrade().is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
                 return;
             }
-            let next = builder::open(&*self.ground, &*self.entropy, self.session_timeout);
-            core = tokio::select! {
+            let failure = Failure::default();
+            let next = builder::open(&*self.ground, &*self.entropy, self.session_timeout, &failure);
+            let core = tokio::select! {
                 biased;
                 _ = &mut self.stopped => return,
                 core = next => core,
             };
+            kept.core = Arc::clone(&core);
             // One that stalls here is given up at its deadline, as one that stalls later is.
             let deadline = core.inbox.valid_until().unwrap_or_else(Instant::now);
             tokio::select! {

@@ -23,6 +23,9 @@ impl Hosts {
         if text.starts_with("zks://") {
             return refuse("zks:// (TLS) is not there yet; zk:// is");
         }
+        if text == "embedded" {
+            return refuse("the embedded coordinator is named with a colon: embedded:");
+        }
         let rest = text.strip_prefix("zk://").unwrap_or(text);
         let (hosts, chroot) = match rest.find('/') {
             Some(slash) => (&rest[..slash], Some(&rest[slash..])),
@@ -90,6 +93,8 @@ mod tests {
             let error = Hosts::parse(text).expect_err(text).to_string();
             assert!(error.contains("HOST[:PORT]"), "{text:?}: {error}");
         }
+        let error = Hosts::parse("embedded").expect_err("no colon").to_string();
+        assert!(error.contains("embedded:"), "{error}");
         assert!(Hosts::parse("zk1/a/").is_err() && Hosts::parse("zks://zk1").is_err());
     }
 }

@@ -266,11 +266,16 @@ impl SessionCore {
                 if let (Code::StaleZxid, Some(proposed)) = (refusal.code, proposed) {
                     return Err(Error::StaleZxid { proposed, last: zxid });
                 }
+                // Over a wire comes the code alone; of a create it means the parent.
+                let rule = match (subject.verb, refusal.code) {
+                    ("create", Code::NoNode) => "the parent must exist",
+                    _ => refusal.rule,
+                };
                 Err(Error::Refused {
                     request: subject.to_string(),
                     path: subject.path,
                     code: refusal.code,
-                    rule: refusal.rule.into(),
+                    rule: rule.into(),
                     index: refusal.index.map(|index| index as usize),
                 })
             }

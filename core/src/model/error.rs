@@ -169,7 +169,7 @@ impl Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SessionEnd {
-    /// The client closed it (or was dropped).
+    /// The client closed it, or was dropped, or the runtime that it lived in was shut down.
     Closed,
     /// The coordinator ended it: it had not been heard of for its timeout.
     Expired,
