@@ -203,3 +203,17 @@ async fn a_read_that_is_refused_is_reported_and_tried_again() {
     });
     assert_eq!(change.await.value.rps, 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_changes_begins_with_the_next_one() {
+    let zk = Coordinator::start();
+    let (writer, _, config) = followed(&zk).await;
+    let mut early = config.changes();
+    writer.set(PATH, json(2)).await.expect("connected");
+    assert_eq!(soon(early.next()).await.expect("a change").expect("valid").value.rps, 2);
+    let mut late = config.changes();
+    writer.set(PATH, json(3)).await.expect("connected");
+    for changes in [&mut early, &mut late] {
+        assert_eq!(soon(changes.next()).await.expect("a change").expect("valid").value.rps, 3);
+    }
+}

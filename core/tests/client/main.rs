@@ -15,5 +15,6 @@ mod proposals;
 mod reaper;
 mod rearming;
 mod sessions;
+mod tcp;
 mod transactions;
 mod watches;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use synod_core::client::SessionStatus;
 use synod_core::model::{Error, SessionEnd};
-use synod_core::testing::Coordinator;
+use synod_core::testing::{Coordinator, LATENCY_MS};
 use tokio::time::Instant;
 
-use crate::common::{LONG, next_state, pass, timed, two_clients};
+use crate::common::{LONG, SHORT, next_state, pass, timed, two_clients};
 
 #[tokio::test(start_paused = true)]
 async fn after_an_expiry_a_new_session_is_opened_and_said_to_be() {
@@ -84,6 +84,18 @@ async fn the_deadline_moves_with_what_proves_the_session_and_not_with_local_read
     let before = session.valid_until();
     pass(Duration::from_secs(14)).await;
     assert!(session.valid_until() > before, "a ping moves it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_attached_again_is_proved_from_when_that_was_asked_for() {
+    let (zk, a, _b) = two_clients().await;
+    let session = a.session();
+    zk.disconnect(&a, SHORT);
+    session.disconnected().await;
+    assert!(session.connected().await, "within its timeout");
+    // Connecting takes one way, leaving the watches again both.
+    let asked = Instant::now() - Duration::from_millis(3 * LATENCY_MS);
+    assert_eq!(session.valid_until(), asked + session.timeout() - session.timeout() / 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -191,3 +191,13 @@ async fn waiting_for_a_notice_may_be_given_up_and_loses_nothing() {
     assert_eq!(told(&event(&mut watch).await), (EventKind::Created, "/x"));
     made.await.expect("fires");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_says_what_has_been_seen() {
+    let (zk, a, b) = two_clients().await;
+    a.create("/x", b"").await.expect("creates");
+    let mut watch = a.watch("/x").await.expect("watches");
+    b.set("/x", b"1").await.expect("sets");
+    let set = event(&mut watch).await.zxid;
+    assert_eq!((Some(a.last_zxid()), Some(zk.last_zxid())), (set, set));
+}
