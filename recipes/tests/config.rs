@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{cancel_at, soon};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
 use synod::testing::Coordinator;
 use synod::{Acl, Client, Code, ConfigWatch, Error};
@@ -212,6 +212,7 @@ async fn a_stream_of_changes_begins_with_the_next_one() {
     writer.set(PATH, json(2)).await.expect("connected");
     assert_eq!(soon(early.next()).await.expect("a change").expect("valid").value.rps, 2);
     let mut late = config.changes();
+    assert!(late.next().now_or_never().is_none(), "that was before");
     writer.set(PATH, json(3)).await.expect("connected");
     for changes in [&mut early, &mut late] {
         assert_eq!(soon(changes.next()).await.expect("a change").expect("valid").value.rps, 3);

@@ -6,6 +6,7 @@ use synod_core::client::{Client, ClientBuilder, ServerKind, Session};
 use synod_core::model::{Error, SessionEnd, Zxid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 const SESSION: i64 = 0x17;
 const PASSWORD: [u8; 16] = *b"sixteen bytes...";
@@ -126,7 +127,7 @@ async fn over(session: &Session) -> SessionEnd {
 #[tokio::test]
 async fn a_client_that_comes_back_says_who_it_is_and_what_it_has_seen() {
     let server = Server::start().await;
-    let (client, mut connection) = connected(&server, Duration::from_secs(20)).await;
+    let (client, mut connection) = connected(&server, Duration::from_secs(60)).await;
     let seen = Zxid::new(1, 77);
     let reading = client.clone();
     let delete = tokio::spawn(async move { reading.delete("/x").await });
@@ -134,8 +135,10 @@ async fn a_client_that_comes_back_says_who_it_is_and_what_it_has_seen() {
     connection.answer(xid, seen).await;
     delete.await.expect("no panic").expect("answered well");
     assert_eq!(client.last_zxid(), seen);
+    let broken_at = Instant::now();
     drop(connection);
     let (_again, hello) = server.accept().await;
+    assert!(broken_at.elapsed() < Duration::from_secs(10), "at once, not at its next ping");
     let expected =
         Hello { last_zxid: seen.as_i64(), session: SESSION, password: PASSWORD.to_vec() };
     assert_eq!(hello, expected);
