@@ -26,7 +26,7 @@ const PLACES: [&str; 9] =
     ["/a", "/b", "/a/a", "/a/b", "/b/a", "/b/b", "/a/a/a", "/a/b/a", "/a0000000000"];
 
 /// What the coordinator itself made.
-const OWN: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
+pub const OWN: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
 
 /// A name that does not fit where short ones may be kept.
 const LONG: &str = "a-name-that-is-longer-than-most-names-are";
@@ -35,7 +35,8 @@ const LONG: &str = "a-name-that-is-longer-than-most-names-are";
 pub const SIZES: &[usize] =
     &[7, 8, 9, 15, 16, 17, 22, 23, 24, 25, 31, 32, 33, 63, 64, 65, 255, 256];
 
-const MALFORMED: [&str; 15] = [
+/// Paths that no znode can have.
+pub const MALFORMED: [&str; 15] = [
     "",
     "a",
     "a/b",
@@ -150,7 +151,7 @@ fn behind() -> impl Strategy<Value = i64> {
 
 /// A path that is there (of a sequential znode, for instance), or one of the universe that may
 /// be, or one that cannot be.
-fn path(world: &World) -> BoxedStrategy<Arc<str>> {
+pub fn path(world: &World) -> BoxedStrategy<Arc<str>> {
     let nodes = world.model.nodes().keys().filter(|path| !OWN.contains(&path.as_str()));
     let mut there: Vec<Arc<str>> = nodes.map(|path| Arc::from(path.as_str())).collect();
     if there.is_empty() {
@@ -285,7 +286,8 @@ fn op_of_multi(world: &World) -> BoxedStrategy<Op> {
     prop_oneof![8 => op(world), 3 => check].boxed()
 }
 
-fn write(world: &World) -> BoxedStrategy<Write> {
+/// A write of a client.
+pub fn write(world: &World) -> BoxedStrategy<Write> {
     prop_oneof![
         30 => op(world).prop_map(Write::Op),
         4 => (path(world), acl(), version()).prop_map(|(path, acl, version)| {
@@ -332,7 +334,8 @@ fn reap(world: &World) -> BoxedStrategy<Write> {
     path.prop_map(|path| Write::Reap { path }).boxed()
 }
 
-fn read(world: &World) -> BoxedStrategy<Read> {
+/// A read.
+pub fn read(world: &World) -> BoxedStrategy<Read> {
     let path = path(world);
     let watched = || (path.clone(), any::<bool>());
     let one = prop_oneof![
@@ -353,7 +356,8 @@ fn read(world: &World) -> BoxedStrategy<Read> {
     .boxed()
 }
 
-fn watch(world: &World) -> BoxedStrategy<WatchRequest> {
+/// A request about one watch.
+pub fn watch(world: &World) -> BoxedStrategy<WatchRequest> {
     let mode = select(vec![AddWatchMode::Persistent, AddWatchMode::PersistentRecursive]);
     let kind = || {
         select(vec![
@@ -380,7 +384,8 @@ fn watch(world: &World) -> BoxedStrategy<WatchRequest> {
     .boxed()
 }
 
-fn rearm(world: &World) -> BoxedStrategy<Rearm> {
+/// What a client that comes back may have watched; `since` is zero.
+pub fn rearm(world: &World) -> BoxedStrategy<Rearm> {
     // A client keeps its watches by path: no list names one twice.
     let paths = || {
         vec(path(world), 0..3).prop_map(|mut paths| {

@@ -27,6 +27,7 @@ const SESSIONS: [SessionId; CLIENTS] =
 /// The session of who looks at the tree at the end; no client has it.
 const OBSERVER: SessionId = SessionId(0x0BB);
 
+/// Where the clients of a simulated program connect from.
 const ADDRESSES: [&str; CLIENTS] = ["10.1.2.3", "10.1.2.4", "192.168.0.9", "::1"];
 
 /// What the clock shows when a program begins, in milliseconds.
@@ -211,6 +212,7 @@ pub struct World {
     pub clock_ms: i64,
     /// The leader's term.
     pub term: u64,
+    addresses: [&'static str; CLIENTS],
     connections: [Connection; CLIENTS],
 }
 
@@ -223,14 +225,22 @@ impl Default for World {
 impl World {
     /// Before the first step.
     pub fn new() -> World {
-        let connect =
-            |client| Connection { identities: address_of(client), attachments: [Zxid::ZERO; 2] };
+        World::at(ADDRESSES)
+    }
+
+    /// Before the first step, with clients that connect from these addresses.
+    pub fn at(addresses: [&'static str; CLIENTS]) -> World {
+        let connect = |client: usize| Connection {
+            identities: known_by(addresses[client]),
+            attachments: [Zxid::ZERO; 2],
+        };
         World {
             model: NaiveCoordinator::new(),
             command: Command::Nothing,
             outcome: Outcome::Nothing,
             clock_ms: START_MS,
             term: 1,
+            addresses,
             connections: std::array::from_fn(connect),
         }
     }
@@ -243,6 +253,11 @@ impl World {
     /// The session of [`Action::Observe`].
     pub fn observer() -> SessionId {
         OBSERVER
+    }
+
+    /// What the client's connection has proved by now.
+    pub fn identities(&self, client: usize) -> &Arc<[Identity]> {
+        &self.connections[client].identities
     }
 
     /// Whether the client's session lives.
@@ -303,7 +318,7 @@ impl World {
                 self.write(*client, Stamp::OtherAttachment, write)
             }
             Action::Disconnect { client } => {
-                self.connections[*client].identities = address_of(*client);
+                self.connections[*client].identities = known_by(self.addresses[*client]);
                 Command::Disconnect(SESSIONS[*client])
             }
             Action::Authenticate { client, identity } => {
@@ -415,6 +430,7 @@ impl ReferenceStateMachine for Programs {
     }
 }
 
-fn address_of(client: usize) -> Arc<[Identity]> {
-    Arc::from([Identity::new("ip", ADDRESSES[client])])
+/// What a connection is known by before it proves anything.
+fn known_by(address: &str) -> Arc<[Identity]> {
+    Arc::from([Identity::new("ip", address)])
 }

@@ -61,8 +61,9 @@ pub(super) fn stored(acl: &[Acl], who: &[Identity]) -> Result<Vec<Acl>, Code> {
         match line.who.scheme.as_str() {
             "world" if line.who.id == "anyone" => list.push(line.clone()),
             "auth" => {
-                let proved: Vec<_> =
-                    who.iter().filter(|identity| identity.scheme != "ip").collect();
+                let counts =
+                    |identity: &&Identity| identity.scheme != "ip" && identity.scheme != "super";
+                let proved: Vec<_> = who.iter().filter(counts).collect();
                 if proved.is_empty() {
                     return Err(Code::InvalidAcl);
                 }

@@ -127,6 +127,13 @@ impl NaiveCoordinator {
         &self.nodes
     }
 
+    /// Sets how many children the root has ever had: the next sequence suffix there.
+    pub fn set_creates_of_root(&mut self, creates: i32) {
+        if let Some(root) = self.nodes.get_mut("/") {
+            root.creates = creates;
+        }
+    }
+
     /// What is known of a session that lives.
     pub fn session(&self, id: SessionId) -> Option<Session> {
         self.sessions.get(&id).copied()

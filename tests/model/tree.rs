@@ -58,7 +58,7 @@ pub(super) fn own_znodes() -> BTreeMap<String, Znode> {
             ctime_ms: 0,
             mtime_ms: 0,
             version: 0,
-            aversion: 0,
+            aversion: if path == "/zookeeper/config" { -1 } else { 0 },
         };
         (path.to_owned(), node)
     };

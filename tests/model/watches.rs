@@ -83,6 +83,11 @@ impl Watches {
         self.withheld
     }
 
+    /// Whether the session has such a watch at that path.
+    pub fn has(&self, session: SessionId, path: &Arc<str>, kind: WatchKind) -> bool {
+        self.check(path, kind, session).is_ok()
+    }
+
     /// The paths at which somebody watches, each once.
     pub fn paths(&self) -> BTreeSet<Arc<str>> {
         self.all.iter().map(|(.., path)| path.clone()).collect()
@@ -173,10 +178,13 @@ impl NaiveCoordinator {
         rearm: &Rearm,
     ) -> Vec<Told> {
         let mut missed = Vec::new();
+        let mut withheld = 0;
         let mut miss = |kind, path: &Arc<str>, acl: Option<&[Acl]>| {
             if acl.is_none_or(|acl| acl::permits(acl, who, Perms::READ)) {
                 let event = Event { kind, path: path.clone(), zxid: None };
                 missed.push(Told { session, event });
+            } else {
+                withheld += 1;
             }
         };
         for path in &rearm.data {
@@ -209,6 +217,7 @@ impl NaiveCoordinator {
         for path in &rearm.recursive {
             self.watches.leave(Kind::Recursive, path, session);
         }
+        self.watches.withheld += withheld;
         missed
     }
 }

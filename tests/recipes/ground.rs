@@ -77,21 +77,31 @@ impl Ground {
 
     /// `synod serve`.
     pub async fn synod() -> Ground {
+        Ground::synod_with(&["--tick-ms", "500"]).await
+    }
+
+    /// `synod serve` with these arguments.
+    pub async fn synod_with(arguments: &[&str]) -> Ground {
         let address = free_address();
         let mut command = Command::new(program("synod"));
-        command.args(["serve", "--in-memory", "--tick-ms", "500", "--listen"]);
-        command.arg(address.to_string());
+        command.args(["serve", "--in-memory", "--listen"]).arg(address.to_string());
+        command.args(arguments);
         Ground::server(command, address, false).await
     }
 
     /// Apache ZooKeeper, by the script that starts one.
     pub async fn apache() -> Ground {
+        Ground::apache_with(&["tickTime=500"]).await
+    }
+
+    /// Apache ZooKeeper with these settings, as the script takes them.
+    pub async fn apache_with(settings: &[&str]) -> Ground {
         let address = free_address();
         let data = std::env::temp_dir().join(format!("synod-suite-{}", address.port()));
         let _ = std::fs::remove_dir_all(&data);
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("interop/apache_zk");
         let mut command = Command::new(script);
-        command.arg(address.port().to_string()).arg(data).arg("tickTime=500");
+        command.arg(address.port().to_string()).arg(data).args(settings);
         Ground::server(command, address, true).await
     }
 

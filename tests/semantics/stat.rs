@@ -89,6 +89,15 @@ fn setting_the_acl_changes_aversion_only() {
 }
 
 #[test]
+fn the_aversion_of_the_configuration_begins_at_minus_one() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.stat("/zookeeper/config").aversion, -1);
+    for path in ["/", "/zookeeper", "/zookeeper/quota"] {
+        assert_eq!(bench.stat(path).aversion, 0, "{path}");
+    }
+}
+
+#[test]
 fn cversion_is_twice_the_creations_less_the_children() {
     let mut bench = Bench::with(&["/a", "/a/1", "/a/2", "/a/3"]);
     assert_eq!(bench.stat("/a").cversion, 3);

@@ -151,8 +151,11 @@ pub(super) fn resolve<'a>(
     };
     for line in acl {
         if line.who.scheme == "auth" {
-            let mut proved =
-                identities.iter().filter(|identity| identity.scheme != "ip").peekable();
+            // An address is not who somebody is, and the superuser needs no line.
+            let mut proved = identities
+                .iter()
+                .filter(|identity| !["ip", "super"].contains(&identity.scheme.as_str()))
+                .peekable();
             if proved.peek().is_none() {
                 return Err(Refusal::new(
                     Code::InvalidAcl,

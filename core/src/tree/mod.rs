@@ -101,7 +101,7 @@ pub struct Tree {
 impl Tree {
     /// A tree with the znodes that every tree has: `/`, `/zookeeper`, `/zookeeper/quota` and
     /// `/zookeeper/config`, at zxid 0, with empty data; permitted to everybody, but for the last,
-    /// which everybody may only read.
+    /// which everybody may only read. Its `aversion` begins at −1, as in ZooKeeper.
     pub fn new() -> Tree {
         let mut nodes = Arena::new();
         let mut acls = AclTable::new();
@@ -112,8 +112,11 @@ impl Tree {
             let name = &path[path.rfind('/').map_or(0, |slash| slash + 1)..];
             let content =
                 Content::new(name.as_bytes(), Some(&[]), digest::content(path, Some(&[])));
-            let acl = if path == "/zookeeper/config" { read_only } else { open };
-            Node::new(parent, name, content, acl, Life::Persistent, Zxid::ZERO, 0)
+            let (acl, aversion) =
+                if path == "/zookeeper/config" { (read_only, -1) } else { (open, 0) };
+            let mut node = Node::new(parent, name, content, acl, Life::Persistent, Zxid::ZERO, 0);
+            node.aversion = aversion;
+            node
         };
         let root = special(NIL, "/");
         let digest = root.term(acls.digest(open));

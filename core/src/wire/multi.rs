@@ -9,7 +9,7 @@ use super::request::{
     BodyError, number_of, op, put_op, take_check, take_create, take_delete, take_set_data,
 };
 use crate::model::limits::MULTI_OPS_MAX;
-use crate::model::{Code, Op, OpResult, ReadOp, ReadOpResult, Refusal};
+use crate::model::{Code, Create, Op, OpResult, ReadOp, ReadOpResult, Refusal};
 
 /// The number of a result that is an error.
 const ERROR: i32 = -1;
@@ -38,8 +38,14 @@ pub(super) fn take_ops(from: &mut Decoder) -> Result<(Vec<Op>, Vec<i32>), BodyEr
         let op = match number {
             op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
                 match take_create(number, from) {
-                    // In a transaction, flags that mean nothing make it unreadable.
+                    // In a transaction, flags that mean nothing make it unreadable, and so do
+                    // those of a time to live where there is none.
                     Err(BodyError::BadFlags) => return Err(malformed.into()),
+                    Ok(Op::Create(Create { mode, .. }))
+                        if number != op::CREATE_TTL && mode.ttl_ms().is_some() =>
+                    {
+                        return Err(malformed.into());
+                    }
                     create => create?,
                 }
             }

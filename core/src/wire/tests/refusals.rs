@@ -112,6 +112,9 @@ fn create_flags_that_mean_nothing_make_a_multi_malformed() {
         ("00000013", "00000007"),
         ("00000015", "00000007 00000000000003e8"),
         ("00000015", "00000000 00000000000003e8"),
+        // Of a TTL, where there is none.
+        ("00000001", "00000005"),
+        ("0000000f", "00000006"),
     ] {
         let text = format!("00000009 0000000e {number} 00 ffffffff {UP_TO_FLAGS} {tail} {end}");
         assert_eq!(refused(&text), stays(Code::Marshalling), "{number} {tail}");
