@@ -38,7 +38,7 @@ pub(crate) fn raws(path: &str) -> Vec<Raw> {
     let with_path = || out().text(path);
     let multi = |number: i32, body: Out| end(header(out(), number).append(&body.0));
     let mut raws = vec![
-        raw("deleteContainer", 20, out().append(path.as_bytes())),
+        raw("deleteContainer", 20, with_path()),
         raw("createSession", -10, out().i32(10_000)),
         raw("check", 13, with_path().i32(i32::MAX)),
         raw("reconfig", 16, out().text("").text("").text("server.1=x:1:2;3").i64(-1)),

@@ -135,16 +135,14 @@ impl<'a> Run<'a> {
                 self.barrier(&name);
             }
             Act::Prove(who) => {
-                let (credentials, identities) = match who {
-                    Who::Alice => ("alice:secret", vec![Identity::new("digest", ALICE)]),
-                    Who::Bob => ("bob:hidden", vec![Identity::new("digest", BOB)]),
-                    Who::Super => (SUPER, vec![Identity::new("super", "")]),
+                let (credentials, identity) = match who {
+                    Who::Alice => ("alice:secret", Identity::new("digest", ALICE)),
+                    Who::Bob => ("bob:hidden", Identity::new("digest", BOB)),
+                    Who::Super => (SUPER, Identity::new("super", "")),
                 };
                 let body = Out::default().i32(0).text("digest").text(credentials);
                 self.ask(client, "auth", None, 100, &body.0);
-                for identity in identities {
-                    self.model(Action::Authenticate { client, identity });
-                }
+                self.model(Action::Authenticate { client, identity });
                 self.barrier("auth");
             }
             Act::Raw(raw) => {

@@ -149,7 +149,7 @@ fn timeout() -> impl Strategy<Value = i32> {
 
 fn dialect() -> impl Strategy<Value = Dialect> {
     let one_in = |count: u32| (0..count).prop_map(|it| it == 0);
-    (select(vec![1, 15, 19, 0]), any::<bool>(), one_in(20), one_in(300))
+    (select(vec![1, 15, 19, 0]), any::<bool>(), one_in(20), one_in(120))
         .prop_map(|(create, first, trailing, odd)| Dialect { create, first, trailing, odd })
 }
 
@@ -261,7 +261,7 @@ impl Watching<'_> {
             // When those of the coordinator itself last changed the model does not know.
             paths.retain(|path| {
                 let own = generator::OWN.contains(&&**path);
-                !(self.has_staying(path) || (own && self.is_hidden(path)))
+                !(self.has_staying(path) || own && self.is_hidden(path))
             });
             taken.extend(paths.iter().cloned());
         }

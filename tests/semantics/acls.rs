@@ -145,6 +145,17 @@ fn the_superuser_may_do_everything_but_break_the_tree() {
 }
 
 #[test]
+fn auth_stands_for_users_and_not_for_the_superuser_or_an_address() {
+    let mut bench = Bench::new();
+    bench.prove(BEN, "super", "");
+    let create = |path| Write::Op(create_op(path, PERSISTENT, Acl::creator()));
+    assert_eq!(code(bench.write(BEN, create("/a"))), Code::InvalidAcl);
+    bench.prove(BEN, "digest", ALICE);
+    bench.write(BEN, create("/a")).expect("a user is proved");
+    assert_eq!(seen(&mut bench, "/a", BEN), Ok(all("digest", ALICE)));
+}
+
+#[test]
 fn a_list_must_be_of_known_schemes_and_well_formed_ids() {
     let mut bench = Bench::with(&["/a"]);
     let mut lists = vec![vec![]];
