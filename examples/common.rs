@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use synod::{Client, Error};
+use synod::{Client, Code, Error, Path};
 
 /// Runs `story` to its end, or until Ctrl-C; then ends the session, so that whatever it holds is
 /// free at once instead of after the session timeout.
@@ -29,4 +29,26 @@ pub async fn until_ctrl_c(
 pub fn server(embedded: &str) -> String {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--server");
     arguments.nth(1).unwrap_or_else(|| embedded.to_owned())
+}
+
+/// Removes what an example has left behind, children first.
+///
+/// # Errors
+/// What a request fails with.
+pub async fn remove_tree(client: &Client, root: &Path) -> Result<(), Error> {
+    let (mut found, mut waiting) = (Vec::new(), vec![root.clone()]);
+    while let Some(path) = waiting.pop() {
+        for name in client.children(&path).await? {
+            waiting.push(path.join(&name)?);
+        }
+        found.push(path);
+    }
+    for path in found.iter().rev() {
+        match client.delete(path).await {
+            // An ephemeral that has gone by itself.
+            Err(error) if error.is(Code::NoNode) => {}
+            deleted => deleted.map(drop)?,
+        }
+    }
+    Ok(())
 }

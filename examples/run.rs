@@ -39,8 +39,8 @@ fn the_tour_hands_a_lock_over_replaces_a_leader_and_follows_a_change() {
             "ann leads in term",
             "ann dies",
             "bob leads in term",
-            "\"hello\", version 0",
-            "\"good morning\", version 1",
+            "\"hello\", version 1",
+            "\"good morning\", version 2",
         ],
     );
 }
@@ -75,6 +75,38 @@ fn the_lock_example_gives_six_turns_with_growing_tokens() {
 }
 
 #[test]
+fn the_table_example_refuses_a_stale_holder_and_keeps_what_the_next_one_wrote() {
+    assert_says(
+        &run("fenced_table"),
+        &[
+            "ann writes with token",
+            "bob writes with token",
+            "ann comes back late with a write: fencing token",
+            "is stale: the resource has seen",
+            "the report is \"bob's report\"",
+        ],
+    );
+}
+
+#[test]
+fn the_mirror_example_is_equal_to_the_tree_after_its_crashes() {
+    let text = run("db_sync");
+    let checkpoints = text.lines().filter_map(|line| line.split("is killed at 0x").nth(1));
+    let zxid = |text| u64::from_str_radix(text, 16).expect("a zxid");
+    let checkpoints: Vec<u64> = [0].into_iter().chain(checkpoints.map(zxid)).collect();
+    assert_eq!(checkpoints.len(), 4, "{text}");
+    assert!(checkpoints.is_sorted_by(|a, b| a < b), "it goes on where it was: {text}");
+    assert_says(&text, &["znodes are equal to their rows at 0x"]);
+}
+
+#[test]
+fn the_queue_example_does_each_item_through_its_kills_and_buries_the_poison_alone() {
+    let text = run("work_queue");
+    assert_eq!(text.matches("a consumer is killed after").count(), 3, "{text}");
+    assert_says(&text, &["400 items in", "396 done", "4 are dead letters, none is lost"]);
+}
+
+#[test]
 fn the_election_example_sees_three_leaders_after_each_other() {
     let text = run("leader_election");
     for name in ["ann", "bob", "eve"] {
@@ -86,10 +118,48 @@ fn the_election_example_sees_three_leaders_after_each_other() {
 }
 
 #[test]
-fn the_config_example_takes_good_versions_and_keeps_the_last_good_one() {
+fn the_discovery_example_picks_by_weight_and_never_who_is_drained_or_gone() {
     assert_says(
-        &run("config_watch"),
-        &["version 0: 100", "version 1: now", "refused: version 2", "version 1 stays", "version 3"],
+        &run("discovery"),
+        &[
+            "all three: of 100 picks {\"web-1\": 60, \"web-2\": 20, \"web-3\": 20}",
+            "web-1 is drained: of 100 picks {\"web-2\": 50, \"web-3\": 50}",
+            "web-2 is gone: of 100 picks {\"web-3\": 100}",
+            "nobody is left: None",
+        ],
+    );
+}
+
+#[test]
+fn the_config_example_refuses_what_is_bad_goes_back_and_rolls_out_in_stages() {
+    assert_says(
+        &run("config_service"),
+        &[
+            "version 1: Limits { rps: 100",
+            "version 2: now Limits { rps: 200",
+            "a burst is not below the rate",
+            "version 1 must apply, but version 2 does",
+            "not taken: version 3",
+            "key \"rps\", line 3 column 10: it is a text, expected u32",
+            "version 2 stays",
+            "version 4 is version 2 again: Limits { rps: 200",
+            "node-1 runs version 5, node-2 still version 4",
+            "promoted: node-2 runs version 5",
+            "shared burst: 400 -> 800",
+            "burst is 800 by shared",
+        ],
+    );
+}
+
+#[test]
+fn the_durable_example_keeps_what_was_written_and_loses_a_member() {
+    assert_says(
+        &run("durable_member"),
+        &[
+            "after a restart: \"hello\", written at 0x100000002",
+            "one of three members is gone",
+            "two go on: \"still here\", written at 0x",
+        ],
     );
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::try_join_all;
 use futures::stream::FuturesUnordered;
-use synod::{Client, ConfigWatch, Election, Error, Fence, Lock};
-use synod_examples::{server, until_ctrl_c};
+use synod::{Client, Config, Election, Error, Fence, If, Lock, Path};
+use synod_examples::{remove_tree, server, until_ctrl_c};
 use tokio::time::sleep;
 
 #[tokio::main]
@@ -61,9 +61,11 @@ async fn replace_a_leader() -> Result<(), Error> {
 }
 
 async fn follow_a_change(client: &Client) -> Result<(), Error> {
-    client.create("/greeting", br#""hello""#).ephemeral().await?;
+    let path = Path::new(format!("/greeting-{}", client.random_id().simple()))?;
+    let store = Config::<String>::open(client, &path).store()?;
+    store.publish(&"hello".to_owned(), If::Absent).await?;
     let follower = async |name: &str| {
-        let config = ConfigWatch::<String>::open(client, "/greeting").await?;
+        let config = Config::<String>::open(client, &path).await?;
         let (mut changes, now) = (config.changes(), config.current());
         println!("   {name} starts with {:?}, version {}", now.value, now.version);
         let new = changes.next().await.expect("the client is open")?;
@@ -72,8 +74,8 @@ async fn follow_a_change(client: &Client) -> Result<(), Error> {
     };
     let publish = async {
         sleep(Duration::from_millis(300)).await;
-        client.set("/greeting", br#""good morning""#).await.map_err(Error::from)
+        store.publish(&"good morning".to_owned(), If::Version(1)).author("eve").await
     };
     tokio::try_join!(try_join_all(["ann", "bob"].map(follower)), publish)?;
-    Ok(())
+    remove_tree(client, &path).await
 }

@@ -1,10 +1,10 @@
-//! The recipe suite on `synod serve`, in a process of its own.
+//! The recipe suite on one durable `synod serve`, in a process of its own.
 
 use std::future::IntoFuture;
 
 use futures::StreamExt;
 use synod::client::ServerKind;
-use synod::{Code, ConfigWatch, Lock};
+use synod::{Config, Error, If, Lock};
 use synod_tests::recipes::ground::{Ground, soon};
 
 synod_tests::all_cases!(Ground::synod());
@@ -13,19 +13,19 @@ synod_tests::all_faults!(Ground::synod());
 /// A server that has lost its memory counts zxids anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_is_followed_on_a_server_that_has_lost_its_memory() {
-    let ground = Ground::synod().await;
+    let ground = Ground::in_memory().await;
     let (reader, writer) = (ground.client().await, ground.unharmed_client().await);
-    writer.create("/limit", b"0").await.expect("new");
-    for value in 1..=20 {
-        writer.set("/limit", value.to_string()).await.expect("it is there");
+    let store = Config::<u32>::open(&writer, "/limit").store().expect("valid");
+    for value in 0..=20 {
+        store.publish(&value, If::Any).await.expect("connected");
     }
-    let config = ConfigWatch::<u32>::open(&reader, "/limit").await.expect("valid");
+    let config = Config::<u32>::open(&reader, "/limit").await.expect("valid");
     let (mut changes, before) = (config.changes(), config.current());
-    ground.faults().kill();
+    ground.faults().kill().await;
     ground.faults().start_again().await;
     soon(async {
-        // A reply that is lost leaves the znode there.
-        while !matches!(writer.create("/limit", b"100").await, Err(error) if error.is(Code::NodeExists))
+        // One whose reply is lost is there all the same.
+        while !matches!(store.publish(&100, If::Absent).await, Ok(1) | Err(Error::Conflict { .. }))
         {
         }
     })
@@ -82,6 +82,7 @@ async fn what_is_taken_for_a_keeper_is_asked_for_nothing_that_keepers_lack() {
         (client.propose_at(next).delete("/locks").await.expect_err("lacks it"), "proposal"),
         (client.create("/c", b"").container().await.expect_err("lacks it"), "container"),
         (client.who_am_i().await.expect_err("lacks it"), "identities"),
+        (client.watch("/").recursive().await.expect_err("lacks it"), "a watch that stays"),
     ] {
         let text = error.to_string();
         assert!(text.contains(what) && text.contains("ClickHouse Keeper"), "{text}");

@@ -21,7 +21,7 @@ fn connector() -> zk::Connector {
 
 /// Connects through the proxy, whose faults it feels.
 async fn connect(ground: &Ground, connector: zk::Connector) -> Result<zk::Client, Error> {
-    soon(connector.connect(&ground.faults().proxy.address().to_string())).await
+    soon(connector.connect(&ground.faults().proxy.servers())).await
 }
 
 async fn client(ground: &Ground) -> zk::Client {

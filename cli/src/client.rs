@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use synod::model::Error;
 use synod::{Client, Event, Notice, Stat};
+use synod_server::admin::AdminError;
 
 use crate::exit::Exit;
 
@@ -110,12 +111,19 @@ pub(crate) enum Command {
 }
 
 /// Why a command did not do what it was told.
-enum Failure {
+pub(crate) enum Failure {
     Refused(Error),
+    Cluster(AdminError),
     Output(std::io::Error),
     Input(std::io::Error),
     SessionOver,
     Interrupted,
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Failure {
+        Failure::Cluster(error)
+    }
 }
 
 impl From<Error> for Failure {
@@ -124,10 +132,19 @@ impl From<Error> for Failure {
     }
 }
 
-impl Command {
-    /// Connects, does it, and closes the session.
-    pub(crate) async fn run(self, options: Options) -> Exit {
-        let outcome = self.connected(&options).await;
+impl Options {
+    /// Whether to answer in JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// How long to try to connect.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms)
+    }
+
+    /// Says what went wrong, and how the command ends.
+    pub(crate) fn report(&self, outcome: Result<(), Failure>) -> Exit {
         let (exit, text) = match outcome {
             Ok(()) => return Exit::Ok,
             // Whoever read the output has enough of it.
@@ -136,22 +153,30 @@ impl Command {
             }
             Err(Failure::Interrupted) => return Exit::Interrupted,
             Err(Failure::Refused(error)) => (Exit::from(&error), error.to_string()),
+            Err(Failure::Cluster(error)) => (Exit::from(&error), error.to_string()),
             Err(Failure::Output(error)) => (Exit::Failure, format!("cannot write: {error}")),
             Err(Failure::Input(error)) => (Exit::Failure, format!("cannot read: {error}")),
             Err(Failure::SessionOver) => (Exit::Lost, "the session is over".to_owned()),
         };
-        if options.json {
+        if self.json {
             crate::complain!("{}", json!({ "error": text, "exit": exit as u8 }));
         } else {
             crate::complain!("synod: {text}");
         }
         exit
     }
+}
+
+impl Command {
+    /// Connects, does it, and closes the session.
+    pub(crate) async fn run(self, options: Options) -> Exit {
+        let outcome = self.connected(&options).await;
+        options.report(outcome)
+    }
 
     async fn connected(self, options: &Options) -> Result<(), Failure> {
-        let mut builder = Client::builder()
-            .servers(&options.server)
-            .connect_timeout(Duration::from_millis(options.connect_timeout_ms));
+        let mut builder =
+            Client::builder().servers(&options.server).connect_timeout(options.connect_timeout());
         if let Some(auth) = &options.auth {
             let rule = "a user and a password have a colon between them";
             let (user, password) =
@@ -300,7 +325,7 @@ fn bytes_of(data: String) -> Result<Vec<u8>, Failure> {
 }
 
 /// One line, in the form that was asked for.
-fn say(json: bool, value: &Value, text: &str) -> Result<(), Failure> {
+pub(crate) fn say(json: bool, value: &Value, text: &str) -> Result<(), Failure> {
     if json {
         return line(value);
     }

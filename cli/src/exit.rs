@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use synod::Code;
 use synod::model::Error;
+use synod_server::admin::AdminError;
 
 /// What follows the help of every command.
 pub(crate) const HELP: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 3 no such znode, \
@@ -55,6 +56,17 @@ impl From<&Error> for Exit {
                 Some(Code::Throttled | Code::QuotaExceeded) => Exit::TooMuch,
                 _ => Exit::Failure,
             },
+        }
+    }
+}
+
+impl From<&AdminError> for Exit {
+    fn from(error: &AdminError) -> Exit {
+        match error {
+            AdminError::Invalid(_) => Exit::Usage,
+            AdminError::Connect(_) => Exit::CannotConnect,
+            AdminError::Lost(_) => Exit::Lost,
+            _ => Exit::Failure,
         }
     }
 }

@@ -10,6 +10,7 @@ macro_rules! complain {
 pub(crate) use complain;
 
 mod client;
+mod cluster;
 mod exit;
 mod serve;
 
@@ -36,7 +37,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a server.
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
+    /// Look at the members of a cluster, or change them.
+    Cluster(cluster::Cluster),
     #[command(flatten)]
     Client(client::Command),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let exit = runtime.block_on(async {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
+            Command::Cluster(cluster) => cluster.run(cli.options).await,
             Command::Client(command) => command.run(cli.options).await,
         }
     });

@@ -1,13 +1,18 @@
 //! `synod serve`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
-use synod_server::{Config, Server, Words};
+use synod_server::{Config, Founding, MemberConfig, Server, Words};
 use tokio::signal::unix::{SignalKind, signal};
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use crate::exit::Exit;
 
@@ -52,10 +57,69 @@ struct Settings {
     #[arg(long, value_name = "MS")]
     reap_interval_ms: Option<u64>,
 
-    /// Keep everything in memory only (this version always does).
+    /// The folder for the log and the snapshots, made if it is not there. Without it everything is
+    /// in memory only.
+    #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
+    data: Option<PathBuf>,
+
+    /// Keep everything in memory only [default without --data].
     #[arg(long)]
     #[serde(default)]
     in_memory: bool,
+
+    /// The number of this member, 1 to 255; it stays with the folder [default: 1].
+    #[arg(long, value_name = "ID", requires = "data")]
+    id: Option<u64>,
+
+    /// Where the other members reach this one; without it the member stays alone.
+    #[arg(long, value_name = "HOST:PORT", requires = "data")]
+    peer_listen: Option<String>,
+
+    /// What the other members are told to reach this one at [default: where it listens].
+    #[arg(long, value_name = "HOST:PORT", requires = "peer_listen")]
+    peer_advertise: Option<String>,
+
+    /// The members that found a cluster together, itself among them, all told the same; it counts
+    /// while the folder is new.
+    #[arg(long, value_name = "ID=HOST:PORT,…", requires = "peer_listen")]
+    cluster: Option<String>,
+
+    /// Found no cluster: wait until `synod cluster add` takes this member into one.
+    #[arg(long, requires = "peer_listen", conflicts_with = "cluster")]
+    #[serde(default)]
+    join: bool,
+
+    /// PEM file of the authority that signs the members' certificates; with TLS they prove
+    /// themselves to each other by these.
+    #[arg(long, value_name = "FILE", requires = "peer_tls_cert", requires = "peer_listen")]
+    peer_tls_ca: Option<PathBuf>,
+
+    /// PEM file of this member's certificate.
+    #[arg(long, value_name = "FILE", requires = "peer_tls_key")]
+    peer_tls_cert: Option<PathBuf>,
+
+    /// PEM file of its private key.
+    #[arg(long, value_name = "FILE", requires = "peer_tls_ca")]
+    peer_tls_key: Option<PathBuf>,
+
+    /// Let members reach each other beyond loopback without TLS: whoever reaches that port speaks
+    /// for a member.
+    #[arg(long, requires = "peer_listen")]
+    #[serde(default)]
+    insecure_peers: bool,
+
+    /// How often a leader is heard of, in milliseconds [default: 75].
+    #[arg(long, value_name = "MS", requires = "data")]
+    heartbeat_ms: Option<u64>,
+
+    /// A leader's lease in milliseconds: a follower that has not heard of it for that long, and
+    /// half of it to all of it again, wants to lead [default: 250].
+    #[arg(long, value_name = "MS", requires = "data")]
+    election_ms: Option<u64>,
+
+    /// Entries of the log after which a snapshot is made [default: 100000].
+    #[arg(long, value_name = "COUNT", requires = "data")]
+    snapshot_entries: Option<u64>,
 }
 
 /// The arguments of `synod serve`.
@@ -65,12 +129,19 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// What is logged on stderr: a level (error, warn, info, debug, trace), or levels of parts
+    /// between commas.
+    #[arg(long, value_name = "LEVELS", env = "SYNOD_LOG", default_value = "info,openraft=error")]
+    log: Targets,
+
     #[command(flatten)]
     flags: Settings,
 }
 
 impl Serve {
     pub(crate) async fn run(self) -> Exit {
+        let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        tracing_subscriber::registry().with(format.with_filter(self.log.clone())).init();
         let config = match self.config() {
             Ok(config) => config,
             Err(problem) => {
@@ -87,6 +158,7 @@ impl Serve {
                     return Exit::Failure;
                 }
             };
+        let data = config.member.as_ref().map(|member| member.data.clone());
         let server = match Server::start(config).await {
             Ok(server) => server,
             Err(error) => {
@@ -100,13 +172,23 @@ impl Serve {
                 "synod: warning: {address} can be reached from elsewhere, without TLS"
             );
         }
-        say(&format!(
-            "serving the ZooKeeper protocol on {address}, in memory only: everything is lost when \
-             this process ends"
-        ));
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        say(&match &data {
+            Some(data) => {
+                format!("serving the ZooKeeper protocol on {address}, data in {}", data.display())
+            }
+            None => format!(
+                "serving the ZooKeeper protocol on {address}, in memory only: everything is lost \
+                 when this process ends"
+            ),
+        });
+        let failed = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            reason = server.failed() => Some(reason),
+        };
+        if let Some(reason) = failed {
+            crate::complain!("synod: this member must not go on: {reason}");
+            return Exit::Failure;
         }
         server.stop().await;
         say("stopped");
@@ -139,10 +221,125 @@ impl Serve {
             config.limits.connections_max = max;
         }
         if let Some(interval_ms) = flags.reap_interval_ms.or(file.reap_interval_ms) {
-            config.reap_interval = std::time::Duration::from_millis(interval_ms);
+            config.reap_interval = Duration::from_millis(interval_ms);
         }
+        let member = Membership {
+            data: flags.data.or(file.data),
+            in_memory: flags.in_memory || file.in_memory,
+            id: flags.id.or(file.id),
+            peer_listen: flags.peer_listen.or(file.peer_listen),
+            peer_advertise: flags.peer_advertise.or(file.peer_advertise),
+            cluster: flags.cluster.or(file.cluster),
+            join: flags.join || file.join,
+            tls: (
+                flags.peer_tls_ca.or(file.peer_tls_ca),
+                flags.peer_tls_cert.or(file.peer_tls_cert),
+                flags.peer_tls_key.or(file.peer_tls_key),
+            ),
+            insecure_peers: flags.insecure_peers || file.insecure_peers,
+            heartbeat_ms: flags.heartbeat_ms.or(file.heartbeat_ms),
+            election_ms: flags.election_ms.or(file.election_ms),
+            snapshot_entries: flags.snapshot_entries.or(file.snapshot_entries),
+        };
+        config.member = member.config()?;
         Ok(config)
     }
+}
+
+/// What makes a server durable.
+struct Membership {
+    data: Option<PathBuf>,
+    in_memory: bool,
+    id: Option<u64>,
+    peer_listen: Option<String>,
+    peer_advertise: Option<String>,
+    cluster: Option<String>,
+    join: bool,
+    /// Authority, certificate, key.
+    tls: (Option<PathBuf>, Option<PathBuf>, Option<PathBuf>),
+    insecure_peers: bool,
+    heartbeat_ms: Option<u64>,
+    election_ms: Option<u64>,
+    snapshot_entries: Option<u64>,
+}
+
+impl Membership {
+    fn config(self) -> Result<Option<MemberConfig>, String> {
+        let Some(data) = self.data else {
+            let durable = self.id.is_some() || self.peer_listen.is_some() || self.cluster.is_some();
+            return if durable || self.join {
+                Err("a member of a cluster needs a data folder: give --data".to_owned())
+            } else {
+                Ok(None)
+            };
+        };
+        if self.in_memory {
+            return Err("in-memory and data exclude each other".to_owned());
+        }
+        let mut member = MemberConfig::new(data);
+        member.id = self.id.unwrap_or(member.id);
+        member.peer_listen = self.peer_listen;
+        member.peer_advertise = self.peer_advertise;
+        member.insecure_peers = self.insecure_peers;
+        match self.tls {
+            (Some(ca), Some(certificate), Some(key)) => {
+                set_tls(&mut member, ca, certificate, key)?;
+            }
+            (None, None, None) => {}
+            _ => return Err("peer-tls-ca, peer-tls-cert and peer-tls-key go together".to_owned()),
+        }
+        member.founding = match (self.cluster, self.join) {
+            (Some(_), true) => return Err("cluster and join exclude each other".to_owned()),
+            (Some(members), false) => Founding::Together(members_of(&members)?),
+            (None, true) => Founding::Join,
+            (None, false) => Founding::Alone,
+        };
+        if let Some(heartbeat_ms) = self.heartbeat_ms {
+            member.timing.heartbeat = Duration::from_millis(heartbeat_ms);
+        }
+        if let Some(election_ms) = self.election_ms {
+            member.timing.election_min = Duration::from_millis(election_ms / 2);
+            member.timing.election_max = Duration::from_millis(election_ms);
+        }
+        if let Some(entries) = self.snapshot_entries {
+            member.keeping.snapshot_entries = entries;
+        }
+        Ok(Some(member))
+    }
+}
+
+#[cfg(feature = "tls")]
+fn set_tls(
+    member: &mut MemberConfig,
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+) -> Result<(), String> {
+    member.tls = Some(synod_server::tls::TlsFiles { ca, certificate, key });
+    Ok(())
+}
+
+#[cfg(not(feature = "tls"))]
+fn set_tls(_: &mut MemberConfig, _: PathBuf, _: PathBuf, _: PathBuf) -> Result<(), String> {
+    Err("this program was built without TLS".to_owned())
+}
+
+/// Reads `1=host:port,2=host:port`.
+fn members_of(list: &str) -> Result<BTreeMap<u64, String>, String> {
+    let mut members = BTreeMap::new();
+    for part in list.split(',') {
+        let rule = || format!("{part:?}: a member is given as ID=HOST:PORT");
+        let (id, address) = part.trim().split_once('=').ok_or_else(rule)?;
+        let id: u64 = id.trim().parse().map_err(|_| rule())?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(rule)?;
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            return Err(rule());
+        }
+        if members.insert(id, address.to_owned()).is_some() {
+            return Err(format!("{list:?}: member {id} is named twice"));
+        }
+    }
+    Ok(members)
 }
 
 fn read(path: &Path) -> Result<Settings, String> {

@@ -193,3 +193,35 @@ fn an_ephemeral_znode_lives_as_long_as_the_command() {
         assert!(begun.elapsed() < Duration::from_secs(2), "it outlives its command");
     }
 }
+
+#[test]
+fn orders_to_a_cluster_that_is_not_there_end_like_other_commands() {
+    let run = |arguments: &[&str]| {
+        let mut command = synod();
+        command.args(["--connect-timeout-ms", "500", "cluster"]).args(arguments);
+        command.output().expect("runs")
+    };
+    // Port 1 of loopback: nobody listens there.
+    let nobody = ["--peer", "127.0.0.1:1"];
+    for order in [&["status"][..], &["add", "4=127.0.0.1:2"], &["promote", "2"], &["remove", "2"]] {
+        let output = run(&[&nobody, order].concat());
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        let text = String::from_utf8(output.stderr).expect("is text");
+        assert!(text.starts_with("synod: cannot connect to 127.0.0.1:1: "), "{text}");
+    }
+    let output = run(&["--json", "--peer", "127.0.0.1:1", "status"]);
+    let text = String::from_utf8(output.stderr).expect("is text");
+    assert!(
+        text.starts_with(r#"{"error":"cannot connect"#) && text.contains(r#""exit":7"#),
+        "{text}"
+    );
+    for wrong in [
+        &["--peer", "nowhere", "status"][..],
+        &["add", "4"],
+        &["promote", "0"],
+        &["--peer-tls-ca", "ca.pem", "status"],
+        &["transfer", "x"],
+    ] {
+        assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}

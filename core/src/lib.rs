@@ -11,6 +11,8 @@
 //! |---|---|
 //! | [`model`] | paths, zxids, Stats, ACLs, requests, responses, events, log entries, errors, limits |
 //! | [`seams`] | clock and entropy, passed in |
+//! | `arena` | values in chunks that are copied on the first write after a view |
+//! | `cursor` | reads the records of a snapshot |
 //! | [`tree`] | znodes in a copy-on-write arena, with point-in-time views and a digest |
 //! | `session` | the table of sessions: attachments and sequences |
 //! | `watch` | who on this member watches what |
@@ -18,10 +20,13 @@
 //! | [`client`] | [`client::Client`], and the grounds it stands on |
 //! | `testing` | a coordinator under virtual time, with faults on demand (feature `testing`) |
 
+mod arena;
 mod auth;
 pub mod client;
+mod cursor;
 pub mod engine;
 pub mod model;
+mod plant;
 pub mod seams;
 mod session;
 #[cfg(feature = "testing")]

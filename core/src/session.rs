@@ -7,6 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::{BufMut, BytesMut};
+
+use crate::arena::{Arena, Slots};
+use crate::cursor::{Cursor, Stop};
 use crate::model::{Code, Password, Refusal, SessionId, Zxid};
 
 /// What the coordinator knows about a session.
@@ -20,16 +24,62 @@ pub struct SessionInfo {
     pub sequence: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Session {
+/// An open session.
+#[derive(Clone)]
+pub(crate) struct Session {
+    id: SessionId,
     password: Password,
     info: SessionInfo,
 }
 
-/// All sessions, in the order of their numbers.
-#[derive(Clone, Debug, Default)]
+/// All sessions.
 pub(crate) struct Sessions {
-    by_id: BTreeMap<SessionId, Session>,
+    /// Places in the arena, in the order of the sessions' numbers.
+    by_id: BTreeMap<SessionId, u32>,
+    sessions: Arena<Session>,
+}
+
+/// All sessions at one point in time. It costs one count for thousands of them.
+#[derive(Clone)]
+pub(crate) struct SessionsView {
+    sessions: Slots<Session>,
+}
+
+impl Session {
+    pub(crate) fn known(&self) -> (SessionId, SessionInfo) {
+        (self.id, self.info)
+    }
+
+    /// Appends the record that [`Sessions::read`] reads.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        out.put_i64(self.id.0);
+        out.put_slice(&self.password.0);
+        out.put_u32(self.info.timeout_ms);
+        out.put_i64(self.info.attachment.as_i64());
+        out.put_u64(self.info.sequence);
+    }
+}
+
+impl SessionsView {
+    /// The sessions in the order of their numbers.
+    pub(crate) fn sorted(&self) -> Vec<Session> {
+        let mut sessions: Vec<Session> = self.sessions.iter().cloned().collect();
+        sessions.sort_unstable_by_key(|session| session.id);
+        sessions
+    }
+}
+
+/// A digest of a whole table, in the order of the sessions' numbers, for comparing replicas.
+pub(crate) fn digest<'a>(sessions: impl Iterator<Item = &'a Session>) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for Session { id, password, info } in sessions {
+        hasher.update(&id.0.to_le_bytes());
+        hasher.update(&password.0);
+        hasher.update(&info.timeout_ms.to_le_bytes());
+        hasher.update(&info.attachment.as_i64().to_le_bytes());
+        hasher.update(&info.sequence.to_le_bytes());
+    }
+    hasher.digest()
 }
 
 const OVER: Refusal = Refusal::new(Code::SessionExpired, "the session must be open");
@@ -39,13 +89,25 @@ const MOVED: Refusal = Refusal::new(
 );
 
 impl Sessions {
+    fn get(&self, id: SessionId) -> Option<&Session> {
+        Some(self.sessions.get(*self.by_id.get(&id)?))
+    }
+
+    fn info_mut(&mut self, id: SessionId) -> Option<&mut SessionInfo> {
+        Some(&mut self.sessions.get_mut(*self.by_id.get(&id)?).info)
+    }
+
+    fn insert(&mut self, session: Session) {
+        self.by_id.insert(session.id, self.sessions.insert(session));
+    }
+
     pub(crate) fn info(&self, id: SessionId) -> Option<SessionInfo> {
-        self.by_id.get(&id).map(|session| session.info)
+        self.get(id).map(|session| session.info)
     }
 
     /// Whether the session is open and this is its password, compared in constant time.
     pub(crate) fn admits(&self, id: SessionId, password: &[u8]) -> bool {
-        self.by_id.get(&id).is_some_and(|session| session.password.matches(password))
+        self.get(id).is_some_and(|session| session.password.matches(password))
     }
 
     pub(crate) fn create(
@@ -59,7 +121,7 @@ impl Sessions {
             return Err(Refusal::new(Code::SystemError, "the number of a new session is free"));
         }
         let info = SessionInfo { timeout_ms, attachment: zxid, sequence: 0 };
-        self.by_id.insert(id, Session { password, info });
+        self.insert(Session { id, password, info });
         Ok(())
     }
 
@@ -69,8 +131,7 @@ impl Sessions {
         timeout_ms: u32,
         zxid: Zxid,
     ) -> Result<(), Refusal> {
-        let session = self.by_id.get_mut(&id).ok_or(OVER)?;
-        session.info = SessionInfo { timeout_ms, attachment: zxid, sequence: 0 };
+        *self.info_mut(id).ok_or(OVER)? = SessionInfo { timeout_ms, attachment: zxid, sequence: 0 };
         Ok(())
     }
 
@@ -81,7 +142,7 @@ impl Sessions {
         attachment: Zxid,
         sequence: u64,
     ) -> Result<(), Refusal> {
-        let info = &mut self.by_id.get_mut(&id).ok_or(OVER)?.info;
+        let info = self.info_mut(id).ok_or(OVER)?;
         if info.attachment != attachment {
             return Err(MOVED);
         }
@@ -102,35 +163,65 @@ impl Sessions {
         attachment: Zxid,
         sequence: u64,
     ) -> Result<(), Refusal> {
-        let info = self.by_id.get(&id).ok_or(OVER)?.info;
+        let info = self.info(id).ok_or(OVER)?;
         if (info.attachment, info.sequence) != (attachment, sequence) {
             return Err(Refusal::new(
                 Code::SessionMoved,
                 "a session is expired only if it was not heard of since it was judged",
             ));
         }
-        self.by_id.remove(&id);
+        self.close(id);
         Ok(())
     }
 
     pub(crate) fn close(&mut self, id: SessionId) {
-        self.by_id.remove(&id);
+        if let Some(place) = self.by_id.remove(&id) {
+            self.sessions.remove(place);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// A digest of the whole table, for comparing replicas.
-    pub(crate) fn digest(&self) -> u64 {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        for (id, Session { password, info }) in &self.by_id {
-            hasher.update(&id.0.to_le_bytes());
-            hasher.update(&password.0);
-            hasher.update(&info.timeout_ms.to_le_bytes());
-            hasher.update(&info.attachment.as_i64().to_le_bytes());
-            hasher.update(&info.sequence.to_le_bytes());
+    /// In the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, SessionInfo)> {
+        self.by_id.values().map(|place| self.sessions.get(*place).known())
+    }
+
+    /// Reads the next session of a snapshot whose last zxid is this. If it is cut off, nothing has
+    /// changed.
+    pub(crate) fn read(&mut self, from: &mut Cursor<'_>, last_zxid: Zxid) -> Result<(), Stop> {
+        let (id, password) = (SessionId(from.i64()?), Password(from.array()?));
+        let info = SessionInfo {
+            timeout_ms: from.u32()?,
+            attachment: Zxid::from_i64(from.i64()?),
+            sequence: from.u64()?,
+        };
+        let before = self.by_id.last_key_value().map(|(id, _)| *id);
+        if id == SessionId::SYSTEM || before >= Some(id) {
+            let what = format!("session {id}");
+            return Err(Stop::damaged(what, "sessions go up by their numbers, and none is 0"));
         }
-        hasher.digest()
+        if !(Zxid::ZERO..=last_zxid).contains(&info.attachment) {
+            let what = format!("attachment {} of session {id}", info.attachment);
+            return Err(Stop::damaged(what, "a zxid is 0 to that of the last change"));
+        }
+        self.insert(Session { id, password, info });
+        Ok(())
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        digest(self.by_id.values().map(|place| self.sessions.get(*place)))
+    }
+
+    pub(crate) fn view(&self) -> SessionsView {
+        SessionsView { sessions: self.sessions.view() }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Sessions {
+        Sessions { by_id: BTreeMap::new(), sessions: Arena::new() }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use peak_alloc::PeakAlloc;
 use synod_core::wire::{
-    ConnectReply, ConnectRequest, Shape, decode_incoming, decode_request, take_frame,
+    ConnectReply, ConnectRequest, Shape, decode_entry, decode_incoming, decode_request, take_frame,
 };
 
 #[global_allocator]
@@ -127,6 +127,23 @@ fn memory_is_bounded_by_the_payload() {
                 peak <= most + BYTES_BESIDES_MAX,
                 "{shape:?} of {bytes} bytes, {head:02x?}…: {peak} bytes allocated"
             );
+        }
+    }
+
+    // Log entries: the smallest identities and operations, as many as there may be, and counts that
+    // nothing bears out.
+    let head = [&[1][..], &[0; 24]].concat();
+    let end_of_head = [0; 8];
+    let check = [&[4][..], &[0; 8]].concat();
+    for count in [(BYTES / 9) as i32 - 6, (BYTES / 8) as i32 - 6, 64, i32::MAX] {
+        let identities = [&head[..], &number(count)].concat();
+        let multi = [&head[..], &number(0), &end_of_head, &[3], &number(count)].concat();
+        for (head, item) in [(&identities, &[0; 8][..]), (&multi, &check)] {
+            let items = filled(&[], item, BYTES - head.len());
+            let entry = Bytes::from([&head[..], &items].concat());
+            let most = BYTES_A_BYTE_MAX * entry.len() + BYTES_BESIDES_MAX;
+            let peak = peak_of(|| decode_entry(entry.clone()));
+            assert!(peak <= most, "an entry that counts {count}: {peak} bytes allocated");
         }
     }
 

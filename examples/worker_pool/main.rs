@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! /worker-pool-7f3a…
-//! ├── config        {"pause_ms": 20}, followed by every worker
+//! ├── config/…      {"pause_ms": 20}, in versions, followed by every worker
 //! ├── leader/…      the election
 //! ├── term          the term of the leader that hands out; who is deposed cannot write it
 //! ├── workers/3     ephemeral: worker 3 lives
@@ -23,7 +23,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use synod::election::{Leader, Observed};
-use synod::{Client, Election, Error, Path};
+use synod::{Client, Config, Election, Error, If, Path};
+use synod_examples::remove_tree;
+use worker::Settings;
 
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -77,7 +79,8 @@ async fn direct(client: &Client) -> Result<(), Error> {
     for name in ["workers", "todo", "done", "leader"] {
         client.create(root.join(name)?, b"").await?;
     }
-    client.create(root.join("config")?, br#"{"pause_ms": 20}"#).await?;
+    let config = Config::open(client, root.join("config")?).store()?;
+    config.publish(&Settings { pause_ms: 20 }, If::Absent).await?;
     client.create(root.join("term")?, b"").await?;
     client.create(root.join("next")?, b"0").await?;
 
@@ -93,7 +96,7 @@ async fn direct(client: &Client) -> Result<(), Error> {
     println!("worker {} of {workers} leads in term {}", first.name, first.term);
 
     until_done(client, &root, items / 3).await?;
-    client.set(root.join("config")?, br#"{"pause_ms": 10}"#).await?;
+    config.publish(&Settings { pause_ms: 10 }, If::Version(1)).await?;
     println!("{} items are done; the pause is changed to 10 ms", items / 3);
     if std::env::args().any(|argument| argument == "--kill-leader") {
         let mut leader = pool.0.remove(&first.name).expect("the leader is one of the pool");
@@ -111,7 +114,7 @@ async fn direct(client: &Client) -> Result<(), Error> {
         assert!(process.wait().expect("it ends").success(), "a worker failed");
     }
     report(client, &root, items).await?;
-    remove(client, &root).await
+    remove_tree(client, &root).await
 }
 
 async fn next_leader(
@@ -154,20 +157,5 @@ async fn report(client: &Client, root: &Path, items: u32) -> Result<(), Error> {
         println!("worker {worker} did {count} items");
     }
     println!("{items} items were done once each, none for a deposed leader");
-    Ok(())
-}
-
-/// Removes what the pool has left, children first.
-async fn remove(client: &Client, root: &Path) -> Result<(), Error> {
-    let (mut found, mut waiting) = (Vec::new(), vec![root.clone()]);
-    while let Some(path) = waiting.pop() {
-        for name in client.children(&path).await? {
-            waiting.push(path.join(&name)?);
-        }
-        found.push(path);
-    }
-    for path in found.iter().rev() {
-        client.delete(path).await?;
-    }
     Ok(())
 }

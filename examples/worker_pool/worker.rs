@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use synod::election::Leadership;
-use synod::{Client, Code, ConfigWatch, Election, Error, Path};
+use synod::{Client, Code, Config, Election, Error, Path};
 use tokio::time::sleep;
 
-#[derive(Deserialize)]
-struct Settings {
-    pause_ms: u64,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) pause_ms: u64,
 }
 
 /// Most items that wait for each worker.
@@ -92,7 +92,7 @@ async fn hand_out(client: &Client, root: &Path, leadership: &Leadership) -> Resu
 /// The worker's part: an item is done in one transaction with the check that the leader which
 /// handed it out still leads.
 async fn work(client: &Client, root: &Path, name: &str) -> Result<(), Error> {
-    let config = ConfigWatch::<Settings>::open(client, root.join("config")?).await?;
+    let config = Config::<Settings>::open(client, root.join("config")?).await?;
     let todo = root.join("todo")?;
     let mut changes = client.watch(&todo).recursive().await?;
     loop {

@@ -3,13 +3,15 @@
 
 use std::future::Future;
 
-use synod_core::client::{Session, Txn};
+use synod_core::client::{Client, Session, Txn};
 use synod_core::model::{Acl, Code, CreateMode, Error as ClientError, OpResult, Path, Zxid};
 use tokio::time::Instant;
 
-use crate::contender::Contender;
-pub use crate::contender::Released;
 use crate::error::{Error, Loss, LossReason};
+use crate::holding::Holding;
+pub use crate::holding::Released;
+use crate::lock::revocation;
+use crate::znodes::persist;
 
 /// Proof of an exclusive holding: of a lock, or of a leadership.
 ///
@@ -21,12 +23,17 @@ use crate::error::{Error, Loss, LossReason};
 /// resolves, [`run`](Guard::run) drops the work, guarded transactions are refused.
 #[must_use = "a guard that is dropped releases what it holds"]
 pub struct Guard {
-    contender: Contender,
+    holding: Holding,
 }
 
 impl Guard {
-    pub(crate) fn new(contender: Contender) -> Guard {
-        Guard { contender }
+    pub(crate) fn new(holding: Holding) -> Guard {
+        holding.begins();
+        Guard { holding }
+    }
+
+    pub(crate) fn into_holding(self) -> Holding {
+        self.holding
     }
 
     /// The fencing token: greater than that of every earlier holder. Send it along with what you
@@ -34,17 +41,17 @@ impl Guard {
     ///
     /// It is the zxid at which the guard's znode was created.
     pub fn token(&self) -> Zxid {
-        self.contender.token()
+        self.holding.token()
     }
 
     /// The guard's znode.
     pub fn path(&self) -> &Path {
-        self.contender.path()
+        self.holding.path()
     }
 
     /// The session that the guard belongs to.
     pub fn session(&self) -> Session {
-        self.contender.session()
+        self.holding.session()
     }
 
     /// Waits until the guard is lost: its session is over (expired, closed, or out of reach until
@@ -53,7 +60,33 @@ impl Guard {
     ///
     /// Cancelling it changes nothing.
     pub async fn lost(&self) -> Loss {
-        self.contender.lost().await
+        self.holding.lost().await
+    }
+
+    /// Waits until somebody asks this holder of a lock to let go, by
+    /// [`Lock::revoke_request`](crate::Lock::revoke_request). It is a wish: the guard is held until it
+    /// is released. A request that was made before is seen at once.
+    ///
+    /// Cancelling it changes nothing.
+    ///
+    /// # Errors
+    /// The [`Loss`], when the guard is lost first.
+    pub async fn revocation_requested(&self) -> Result<(), Loss> {
+        let requested = async {
+            loop {
+                match persist!(self.client().get(self.path()).watched()) {
+                    Ok(((data, _), _)) if revocation::is_requested(&data) => return,
+                    Ok((_, changed)) => drop(changed.await),
+                    // The loss is all that may still be seen.
+                    Err(_) => return std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            loss = self.lost() => Err(loss),
+            () = requested => Ok(()),
+        }
     }
 
     /// Until when the session lives at least; see
@@ -75,7 +108,7 @@ impl Guard {
     /// # Errors
     /// [`Error::Lost`]; [`Error::Client`] when the coordinator refuses to say.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        self.contender.held().await?;
+        self.holding.held().await?;
         tokio::select! {
             biased;
             loss = self.lost() => Err(Error::Lost(loss)),
@@ -86,8 +119,7 @@ impl Guard {
     /// Begins a transaction that is done only while the guard is held: the coordinator itself
     /// judges that, at the moment of the write.
     pub fn txn(&self) -> GuardedTxn<'_> {
-        let held = self.contender.client().txn().check(self.path(), -1);
-        GuardedTxn { guard: self, txn: held }
+        GuardedTxn::new(self.holding.client(), std::slice::from_ref(self))
     }
 
     /// Releases, and waits until that is confirmed. While the connection is broken it waits for
@@ -98,7 +130,31 @@ impl Guard {
     /// # Errors
     /// What the deletion of the guard's znode was refused with; it stays held then.
     pub async fn release(&self) -> Result<Released, Error> {
-        self.contender.leave().await
+        self.holding.leave().await
+    }
+
+    /// Releases in the background, as dropping the guard does.
+    pub(crate) fn abandon(&self) {
+        self.holding.abandon();
+    }
+
+    /// Pinned to the guard's session.
+    pub(crate) fn client(&self) -> &Client {
+        self.holding.client()
+    }
+
+    /// Asks the coordinator whether it is held.
+    pub(crate) async fn held(&self) -> Result<(), Error> {
+        self.holding.held().await
+    }
+
+    /// It was given up in another way than by a release.
+    pub(crate) fn gone(&self) {
+        self.holding.gone();
+    }
+
+    pub(crate) fn loss(&self, reason: LossReason) -> Loss {
+        self.holding.loss(reason)
     }
 }
 
@@ -109,12 +165,14 @@ impl std::fmt::Debug for Guard {
     }
 }
 
-/// A transaction that is done only while a guard is held. Made by [`Guard::txn`].
+/// A transaction that is done only while a guard is held, or several. Made by [`Guard::txn`],
+/// [`MultiGuard::txn`](crate::multi_lock::MultiGuard::txn) and
+/// [`Permits::txn`](crate::semaphore::Permits::txn).
 ///
 /// The operations are those of [`Txn`].
 #[must_use = "a transaction is done when committed"]
 pub struct GuardedTxn<'a> {
-    guard: &'a Guard,
+    guards: &'a [Guard],
     txn: Txn,
 }
 
@@ -152,7 +210,13 @@ guarded! {
     delete_at(version: i32);
 }
 
-impl GuardedTxn<'_> {
+impl<'a> GuardedTxn<'a> {
+    /// Begins with a check of each guard.
+    pub(crate) fn new(client: &Client, guards: &'a [Guard]) -> GuardedTxn<'a> {
+        let txn = guards.iter().fold(client.txn(), |txn, guard| txn.check(guard.path(), -1));
+        GuardedTxn { guards, txn }
+    }
+
     /// Does all of it, if the guard is held, or nothing. The results are in the order of the
     /// operations.
     ///
@@ -160,25 +224,26 @@ impl GuardedTxn<'_> {
     /// [`Error::Lost`] when the guard was not held; then nothing was done. Otherwise as
     /// [`Txn::commit`], `index` counting the operations added here.
     pub async fn commit(self) -> Result<Vec<OpResult>, Error> {
+        // The first operations are the guards' own checks.
+        let checks = self.guards.len();
         match self.txn.commit().await {
-            Ok(mut results) => {
-                // The first is the guard's own check.
-                results.remove(0);
-                Ok(results)
-            }
-            Err(ClientError::Refused { index: Some(0), code: Code::NoNode, .. }) => {
-                Err(self.guard.contender.loss(LossReason::Removed).into())
-            }
+            Ok(mut results) => Ok(results.split_off(checks.min(results.len()))),
             Err(ClientError::Refused { request, path, code, rule, index }) => {
-                let index = index.map(|index| index.saturating_sub(1));
+                let lost = index.and_then(|index| self.guards.get(index));
+                if let Some(guard) = lost.filter(|_| code == Code::NoNode) {
+                    return Err(guard.holding.noticed(LossReason::Removed).into());
+                }
+                let index = index.map(|index| index.saturating_sub(checks));
                 let request = match index {
                     Some(index) => format!("operation {index} of a transaction, on {path:?},"),
                     None => request,
                 };
                 Err(ClientError::Refused { request, path, code, rule, index }.into())
             }
-            Err(ClientError::SessionOver { end, maybe_applied: false, .. }) => {
-                Err(self.guard.contender.loss(LossReason::SessionOver(end)).into())
+            Err(error @ ClientError::SessionOver { end, maybe_applied: false, .. }) => {
+                let reason = LossReason::SessionOver(end);
+                let loss = self.guards.first().map(|guard| guard.holding.noticed(reason));
+                Err(loss.map_or_else(|| error.into(), Error::Lost))
             }
             Err(error) => Err(error.into()),
         }

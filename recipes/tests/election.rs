@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{cancel_at, children, soon, until_children};
 use futures::StreamExt;
-use synod::election::{Leader, Observed};
+use synod::election::{Leader, Leadership, Observed};
 use synod::testing::Coordinator;
 use synod::{Client, Election, Fence, LossReason, SessionEnd};
 use tokio::time::sleep;
@@ -15,6 +15,11 @@ const PATH: &str = "/scheduler";
 
 fn election(client: &Client, name: &str) -> Election {
     Election::new(client, PATH).expect("a valid path").with_name(name)
+}
+
+/// A leader that has proclaimed nothing.
+fn leader(name: &str, leadership: &Leadership) -> Leader {
+    Leader { name: name.to_owned(), term: leadership.term(), value: None }
 }
 
 #[tokio::test(start_paused = true)]
@@ -30,8 +35,8 @@ async fn candidates_lead_in_the_order_in_which_they_came_with_growing_terms() {
     first.resign().await.expect("connected");
     let second = soon(campaign).await.expect("no panic").expect("its turn");
     assert!(second.term() > term);
-    let leader = election(&a, "a").leader().await.expect("can be asked");
-    assert_eq!(leader, Some(Leader { name: "b".to_owned(), term: second.term() }));
+    let asked = election(&a, "a").leader().await.expect("can be asked");
+    assert_eq!(asked, Some(leader("b", &second)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,14 +90,13 @@ async fn an_observer_sees_every_leader_and_the_times_without_one() {
     assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
 
     let first = election(&a, "a").campaign().await.expect("nobody leads");
-    let leader = Leader { name: "a".to_owned(), term: first.term() };
-    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader)));
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader("a", &first))));
 
     first.resign().await.expect("connected");
     assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
 
     let second = own.campaign().await.expect("nobody leads");
-    let leader = Leader { name: "b".to_owned(), term: second.term() };
+    let leader = leader("b", &second);
     assert_eq!(soon(seen.next()).await, Some(Observed::Elected(leader.clone())));
     let mut others = election(&c, "c").observe();
     assert_eq!(soon(others.next()).await, Some(Observed::Following(leader)));
@@ -103,7 +107,7 @@ async fn an_observer_says_that_it_does_not_know_while_it_is_disconnected() {
     let zk = Coordinator::start();
     let (a, b) = (zk.client().await, zk.client().await);
     let leadership = election(&a, "a").campaign().await.expect("nobody leads");
-    let leader = Leader { name: "a".to_owned(), term: leadership.term() };
+    let leader = leader("a", &leadership);
     let mut seen = election(&b, "b").observe();
     assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader.clone())));
     zk.disconnect(&b, Duration::from_secs(2));
@@ -173,7 +177,7 @@ async fn writing_to_the_leaders_znode_is_no_news_and_no_new_term() {
     let zk = Coordinator::start();
     let (a, b) = (zk.client().await, zk.client().await);
     let leadership = election(&a, "a").campaign().await.expect("nobody leads");
-    let leader = Leader { name: "a".to_owned(), term: leadership.term() };
+    let leader = leader("a", &leadership);
     let mut seen = election(&b, "b").observe();
     // It looks while it is asked for the next, so somebody always asks.
     let observing = tokio::spawn(async move { [seen.next().await, seen.next().await] });
@@ -197,7 +201,7 @@ async fn the_leader_is_the_first_of_several_candidates() {
     let next = election(&b, "b");
     let _campaign = tokio::spawn(async move { next.campaign().await });
     until_children(&a, PATH, 2).await;
-    let leader = Leader { name: "a".to_owned(), term: first.term() };
+    let leader = leader("a", &first);
     assert_eq!(election(&b, "b").leader().await.expect("can be asked"), Some(leader.clone()));
     let mut seen = election(&b, "b").observe();
     assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader)));
@@ -237,4 +241,81 @@ async fn an_observer_says_that_it_does_not_know_while_the_line_makes_no_sense() 
     assert_eq!(soon(seen.next()).await, Some(Observed::Uncertain), "two would lead");
     a.txn().delete(&paths[0]).delete(&paths[1]).commit().await.expect("they are there");
     assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_leader_proclaims_is_seen_with_it_and_goes_with_it() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let leadership = election(&a, "a").campaign().await.expect("nobody leads");
+    let mut seen = election(&b, "b").observe();
+    assert_eq!(soon(seen.next()).await, Some(Observed::Following(leader("a", &leadership))));
+    for value in ["10.0.0.7:80", "", "two\nlines\nvalue\n"] {
+        if value.is_empty() {
+            // Whether it was done before the reply was lost or not: it is done.
+            zk.lose_next_reply(&a);
+        }
+        soon(leadership.proclaim(value)).await.expect("leads");
+        let value = Some(value.as_bytes().to_vec().into());
+        let proclaimed = Leader { value, ..leader("a", &leadership) };
+        assert_eq!(
+            soon(seen.next()).await,
+            Some(Observed::Following(proclaimed.clone())),
+            "the same term, another value"
+        );
+        let asked = election(&b, "b").leader().await.expect("can be asked");
+        assert_eq!(asked, Some(proclaimed));
+    }
+    leadership.resign().await.expect("connected");
+    assert_eq!(soon(seen.next()).await, Some(Observed::NoLeader));
+    let next = election(&b, "b").campaign().await.expect("nobody leads");
+    let asked = election(&a, "a").leader().await.expect("can be asked");
+    assert_eq!(asked, Some(leader("b", &next)), "the next one has proclaimed nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leads_no_longer_proclaims_nothing() {
+    let zk = Coordinator::start();
+    let (a, b) = (zk.client().await, zk.client().await);
+    let deposed = election(&a, "a").campaign().await.expect("nobody leads");
+    b.delete(deposed.path()).await.expect("forced");
+    let leads = election(&b, "b").campaign().await.expect("nobody leads");
+    let error = deposed.proclaim("late").await.expect_err("leads no longer");
+    assert!(error.is_lost(), "{error}");
+    let asked = election(&a, "a").leader().await.expect("can be asked");
+    assert_eq!(asked, Some(leader("b", &leads)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidates_are_listed_in_the_order_in_which_they_came_the_leader_first() {
+    let zk = Coordinator::start();
+    let clients = [zk.client().await, zk.client().await, zk.client().await];
+    assert_eq!(election(&clients[0], "").candidates().await.expect("can be asked"), []);
+    let first = election(&clients[0], "a").campaign().await.expect("nobody leads");
+    first.proclaim("a value").await.expect("leads");
+    let mut waiting = Vec::new();
+    for (place, name) in [(1, "b"), (2, "a")] {
+        let next = election(&clients[place], name);
+        waiting.push(tokio::spawn(async move { next.campaign().await }));
+        until_children(&clients[0], PATH, place + 1).await;
+    }
+    // Foreign children are passed over.
+    clients[0].create(format!("{PATH}/readme"), b"").await.expect("new");
+    let seen = election(&clients[0], "").candidates().await.expect("can be asked");
+    let names: Vec<_> = seen.iter().map(|candidate| candidate.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "a"]);
+    assert!(seen.is_sorted_by_key(|candidate| candidate.since) && seen[0].since == first.term());
+    for (candidate, client) in seen.iter().zip(&clients) {
+        assert_eq!(candidate.session, Some(client.session().id()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_two_lines_is_refused_before_anything_is_sent() {
+    let zk = Coordinator::start();
+    let client = zk.client().await;
+    let before = zk.last_zxid();
+    let error = election(&client, "a\nvalue\nforged").campaign().await.expect_err("two lines");
+    assert!(error.to_string().contains("one line"), "{error}");
+    assert_eq!(zk.last_zxid(), before);
 }

@@ -9,7 +9,10 @@ use std::time::Duration;
 use synod_core::model::limits::{REAP_INTERVAL_MS, TICK_MS};
 use synod_core::seams::{Clock, Entropy, OsEntropy, SystemClock};
 
+use crate::bug::Planted;
 use crate::limits::Limits;
+use crate::net::{Net, Tcp};
+use crate::replica::MemberConfig;
 use crate::words::Words;
 
 /// The port that ZooKeeper's clients expect.
@@ -24,8 +27,8 @@ const TIMEOUT_TICKS: RangeInclusive<u32> = 2..=20;
 pub struct Config {
     /// Where to listen; port 0 lets the operating system choose.
     pub listen: SocketAddr,
-    /// The upper byte of the sessions' numbers: members of one cluster have different ones.
-    pub server_id: u8,
+    /// A member whose state outlives its process; `None` for one that keeps it in memory only.
+    pub member: Option<MemberConfig>,
     /// The unit of session timeouts, in milliseconds, and how often expiry looks.
     pub tick_ms: u32,
     /// The shortest session timeout that is granted, in milliseconds; 2 ticks if not set.
@@ -44,13 +47,21 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Where session passwords come from.
     pub entropy: Arc<dyn Entropy>,
+    /// The network.
+    pub net: Arc<dyn Net>,
+    /// The mistake that the server makes.
+    #[cfg(feature = "testing")]
+    pub bug: Option<crate::Bug>,
+    /// Who is told of each entry that is applied.
+    #[cfg(feature = "testing")]
+    pub tap: Option<Arc<dyn crate::Tap>>,
 }
 
 impl Default for Config {
     fn default() -> Config {
         Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
-            server_id: 1,
+            member: None,
             tick_ms: TICK_MS,
             session_timeout_ms_min: None,
             session_timeout_ms_max: None,
@@ -60,11 +71,29 @@ impl Default for Config {
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
+            net: Arc::new(Tcp),
+            #[cfg(feature = "testing")]
+            bug: None,
+            #[cfg(feature = "testing")]
+            tap: None,
         }
     }
 }
 
 impl Config {
+    /// What was planted.
+    pub(crate) fn planted(&self) -> Planted {
+        #[cfg(feature = "testing")]
+        return Planted::new(self.bug);
+        #[cfg(not(feature = "testing"))]
+        Planted::default()
+    }
+
+    /// The number of the member.
+    pub(crate) fn member_id(&self) -> u64 {
+        self.member.as_ref().map_or(1, |member| member.id)
+    }
+
     /// The session timeouts that are granted, in milliseconds.
     pub fn session_timeouts_ms(&self) -> RangeInclusive<u32> {
         let ticks = |count: &u32| self.tick_ms.saturating_mul(*count);
@@ -88,7 +117,7 @@ impl Config {
         } else if self.super_digest.as_deref().is_some_and(|digest| !digest.contains(':')) {
             Err("the super digest is super:HASH")
         } else {
-            Ok(())
+            self.member.as_ref().map_or(Ok(()), MemberConfig::validate)
         }
     }
 }
@@ -97,7 +126,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("listen", &self.listen)
-            .field("server_id", &self.server_id)
+            .field("member", &self.member)
             .field("tick_ms", &self.tick_ms)
             .field("session_timeouts_ms", &self.session_timeouts_ms())
             .field("words", &self.words)

@@ -4,9 +4,13 @@
 //! nothing is read from a client that does not take its replies.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -14,17 +18,17 @@ use synod_core::model::limits::REQUEST_BYTES_MAX;
 use synod_core::wire::{
     BadFrame, ConnectReply, ConnectRequest, DecodeError, decode_request, take_frame,
 };
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::Shared;
 use crate::counters::count;
 use crate::limits::{
-    BATCH_REQUESTS_MAX, HANDSHAKE_BYTES_MAX, INPUT_BYTES_SOFT, LINGER_MS_MAX, READ_BYTES,
-    REQUEST_BYTES_MIN, STOP_LINGER_MS_MAX,
+    BATCH_REQUESTS_MAX, DRAIN_MS_MAX, HANDSHAKE_BYTES_MAX, INPUT_BYTES_SOFT, LINGER_MS_MAX,
+    READ_BYTES, REQUEST_BYTES_MIN, STOP_LINGER_MS_MAX,
 };
-use crate::member::{Decoded, Seat, Unwelcome};
+use crate::member::{Decoded, Ticket, Turn, Unwelcome};
+use crate::net::Stream;
 use crate::outbox::Fate;
 use crate::roster::Peer;
 use crate::words;
@@ -50,6 +54,8 @@ enum End {
     Cut,
     #[error("the client has seen more than this server has")]
     Ahead,
+    #[error("the leader was lost while the session was opened")]
+    Adrift,
     #[error("all is said")]
     Done,
 }
@@ -63,16 +69,20 @@ impl End {
 }
 
 /// Serves a connection until it ends. The caller takes the peer off the roster.
-pub(crate) async fn serve(stream: TcpStream, peer: Arc<Peer>, shared: Arc<Shared>) {
-    // Replies are written whole: waiting for more would only add latency.
-    let _ = stream.set_nodelay(true);
-    let mut connection =
-        Connection { stream, received: BytesMut::new(), writing: BytesMut::new(), peer, shared };
+pub(crate) async fn serve(stream: Box<dyn Stream>, peer: Arc<Peer>, shared: Arc<Shared>) {
+    let mut connection = Connection {
+        stream,
+        received: BytesMut::new(),
+        writing: BytesMut::new(),
+        written: 0,
+        peer,
+        shared,
+    };
     let handshake = timeout(connection.shared.config.limits.handshake, connection.handshake());
     let end = match handshake.await {
-        Ok(Ok(Some(mut seat))) => {
-            let end = connection.session(&mut seat).await;
-            connection.shared.member.leave(&seat);
+        Ok(Ok(Some(ticket))) => {
+            let end = connection.session(&ticket).await;
+            connection.shared.member.leave(&ticket);
             end
         }
         Ok(Ok(None)) => Ok(()),
@@ -96,17 +106,19 @@ pub(crate) async fn serve(stream: TcpStream, peer: Arc<Peer>, shared: Arc<Shared
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: BytesMut,
     /// What was taken out of the outbox and is not yet written.
     writing: BytesMut,
+    /// Bytes that were written while others were waited for.
+    written: usize,
     peer: Arc<Peer>,
     shared: Arc<Shared>,
 }
 
 impl Connection {
     /// The first frame, or a word; `None` when the connection needs no more than an answer.
-    async fn handshake(&mut self) -> Result<Option<Seat>, End> {
+    async fn handshake(&mut self) -> Result<Option<Ticket>, End> {
         let payload = loop {
             if let Some(word) = words::recognize(&self.received) {
                 let answer = words::answer(word, &self.shared);
@@ -119,20 +131,20 @@ impl Connection {
             if let Some(payload) = take_frame(&mut self.received, min, max)? {
                 break payload;
             }
-            self.stream.readable().await?;
-            self.read()?;
+            poll_fn(|cx| self.poll_read(cx)).await?;
         };
         count(&self.shared.counters.connects);
         count(&self.shared.counters.packets_received);
         count(&self.peer.packets_received);
         let hello = ConnectRequest::decode(payload)?;
-        match self.shared.member.open(&hello, &self.peer) {
-            Ok(seat) => {
+        match self.shared.member.open(&hello, &self.peer).await {
+            Ok(ticket) => {
                 count(&self.shared.counters.packets_sent);
                 count(&self.peer.packets_sent);
-                Ok(Some(seat))
+                Ok(Some(ticket))
             }
             Err(Unwelcome::Ahead) => Err(End::Ahead),
+            Err(Unwelcome::Adrift) => Err(End::Adrift),
             Err(Unwelcome::SessionOver) => {
                 let reply = ConnectReply::session_over(hello.read_only.map(|_| false));
                 self.peer.outbox.reply(|out| reply.encode(out));
@@ -144,11 +156,13 @@ impl Connection {
     }
 
     /// Requests in, replies and events out. `Ok` when everything was said.
-    async fn session(&mut self, seat: &mut Seat) -> Result<(), End> {
+    async fn session(&mut self, ticket: &Ticket) -> Result<(), End> {
         let limits = self.shared.config.limits;
-        let shared = Arc::clone(&self.shared);
+        let (shared, peer) = (Arc::clone(&self.shared), Arc::clone(&self.peer));
         let mut batch: VecDeque<Decoded> = VecDeque::new();
         let mut arrived = std::time::Instant::now();
+        // Whether there may be something to do for it.
+        let mut ready = false;
         // A frame that breaks the rules: what came before it is answered first.
         let mut bad: Option<BadFrame> = None;
         // Since when the client has taken nothing of what waits for it.
@@ -156,13 +170,13 @@ impl Connection {
         // Since when a frame is half received.
         let mut half_since: Option<Instant> = None;
         loop {
-            let mut written = self.write()?;
+            let mut written = std::mem::take(&mut self.written) + self.write().await?;
             match self.peer.outbox.take(&mut self.writing) {
                 Fate::Open => {}
                 Fate::Cut => return Err(End::Cut),
                 Fate::Drain => return self.write_out().await,
             }
-            written += self.write()?;
+            written += self.write().await?;
             if self.writing.is_empty() {
                 stalled_since = None;
             } else if written > 0 || stalled_since.is_none() {
@@ -170,19 +184,20 @@ impl Connection {
             }
             // Past the bound nothing is done for this client until it takes what it asked for.
             let may_work = self.peer.outbox.waiting_bytes(&self.writing) < limits.output_bytes_soft;
+            let before = batch.len();
             if may_work && bad.is_none() {
                 bad = self.decode(&mut batch).err();
             }
-            self.peer.queued.store(batch.len(), Relaxed);
-            if may_work && !batch.is_empty() {
+            ready |= batch.len() > before || peer.runnable.load(Relaxed);
+            if may_work && ready {
                 half_since = None;
-                shared.member.submit(seat, &self.peer, &mut batch, arrived);
-                self.peer.queued.store(batch.len(), Relaxed);
+                ready = shared.member.submit(ticket, &peer, &mut batch, arrived) == Turn::More;
                 // So that other tasks of this thread have their turn.
                 tokio::task::coop::consume_budget().await;
                 continue;
             }
-            if let (Some(bad), true) = (bad, batch.is_empty()) {
+            let idle = batch.is_empty() && peer.queued.load(Relaxed) == 0;
+            if let (Some(bad), true) = (bad, idle) {
                 if bad.length >= 0 {
                     count(&self.shared.counters.large_requests_rejected);
                 }
@@ -190,7 +205,7 @@ impl Connection {
                 return Err(bad.into());
             }
             self.give_back(&mut batch);
-            let may_read = may_work && bad.is_none();
+            let may_read = may_work && bad.is_none() && batch.is_empty();
             if !may_read || self.received.is_empty() {
                 half_since = None;
             } else if half_since.is_none() {
@@ -202,12 +217,10 @@ impl Connection {
             let blocked = !self.writing.is_empty();
             tokio::select! {
                 biased;
-                () = self.peer.outbox.changed() => {}
-                ready = self.stream.writable(), if blocked => ready?,
-                ready = self.stream.readable(), if may_read => {
-                    ready?;
+                () = peer.outbox.changed() => {}
+                moved = poll_fn(|cx| self.poll_move(cx, blocked, may_read)) => {
+                    moved?;
                     arrived = std::time::Instant::now();
-                    self.read()?;
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     return Err(if deadline == stall { End::Stalled } else { End::HalfFrame });
@@ -220,7 +233,10 @@ impl Connection {
     fn decode(&mut self, batch: &mut VecDeque<Decoded>) -> Result<(), BadFrame> {
         while batch.len() < BATCH_REQUESTS_MAX {
             match take_frame(&mut self.received, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)? {
-                Some(payload) => batch.push_back(decode_request(payload)),
+                Some(payload) => {
+                    let bytes = payload.len();
+                    batch.push_back(Decoded { request: decode_request(payload), bytes });
+                }
                 None => break,
             }
         }
@@ -228,59 +244,87 @@ impl Connection {
     }
 
     /// Reads what there is, up to the bound.
-    fn read(&mut self) -> Result<(), End> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let before = self.received.len();
         let ended = loop {
-            self.received.reserve(READ_BYTES);
-            match self.stream.try_read_buf(&mut self.received) {
-                Ok(0) => break Some(End::Gone),
-                Ok(_) if self.received.len() < self.received.capacity() => break None,
-                Ok(_) if self.received.len() >= INPUT_BYTES_SOFT => break None,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error.into()),
+            // On the stack: a connection that waits holds no buffer.
+            let mut space = [MaybeUninit::uninit(); READ_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending if self.received.len() == before => return Poll::Pending,
+                Poll::Pending => break None,
+                Poll::Ready(Err(error)) => break Some(error.into()),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => break Some(End::Gone),
+                Poll::Ready(Ok(())) => self.received.extend_from_slice(buffer.filled()),
+            }
+            if buffer.remaining() > 0 || self.received.len() >= INPUT_BYTES_SOFT {
+                break None;
             }
         };
         let read = self.received.len() - before;
         self.shared.counters.bytes_received.fetch_add(read as u64, Relaxed);
         // What came before the end is looked at first; the end will be there again.
-        ended.filter(|_| read == 0).map_or(Ok(()), Err)
+        Poll::Ready(ended.filter(|_| read == 0).map_or(Ok(()), Err))
     }
 
     /// Writes what the client takes now; how many bytes.
-    fn write(&mut self) -> Result<usize, End> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, End>> {
         let mut written = 0;
         while !self.writing.is_empty() {
-            match self.stream.try_write(&self.writing) {
-                Ok(bytes) => {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.writing)? {
+                Poll::Pending if written == 0 => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(0) => return Poll::Ready(Err(End::Gone)),
+                Poll::Ready(bytes) => {
                     self.writing.advance(bytes);
                     written += bytes;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
             }
         }
         if self.writing.is_empty() {
             self.writing = BytesMut::new();
         }
         self.shared.counters.bytes_sent.fetch_add(written as u64, Relaxed);
-        Ok(written)
+        Poll::Ready(Ok(written))
     }
 
-    /// Writes everything that waits, as long as the client takes some of it now and then.
+    /// Waits until something could be written or read, as far as it is wanted.
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: bool,
+        read: bool,
+    ) -> Poll<Result<(), End>> {
+        if write && let Poll::Ready(written) = self.poll_write(cx)? {
+            self.written += written;
+            return Poll::Ready(Ok(()));
+        }
+        if read { self.poll_read(cx) } else { Poll::Pending }
+    }
+
+    /// Writes what the client takes without waiting for it; how many bytes.
+    async fn write(&mut self) -> Result<usize, End> {
+        poll_fn(|cx| match self.poll_write(cx) {
+            Poll::Pending => Poll::Ready(Ok(0)),
+            ready => ready,
+        })
+        .await
+    }
+
+    /// Writes everything that waits, as long as the client takes some of it now and then, and not
+    /// for ever.
     async fn write_out(&mut self) -> Result<(), End> {
+        let deadline = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
         loop {
-            self.write()?;
             if self.peer.outbox.take(&mut self.writing) == Fate::Cut {
                 return Err(End::Cut);
             }
             if self.writing.is_empty() {
                 return Ok(());
             }
-            let patience = Duration::from_millis(LINGER_MS_MAX);
-            timeout(patience, self.stream.writable()).await.map_err(|_| End::Stalled)??;
+            let quiet = Instant::now() + Duration::from_millis(LINGER_MS_MAX);
+            let written = timeout_at(quiet.min(deadline), poll_fn(|cx| self.poll_write(cx)));
+            written.await.map_err(|_| End::Stalled)??;
         }
     }
 
@@ -306,10 +350,8 @@ impl Connection {
         }
         loop {
             self.received.clear();
-            if !matches!(timeout_at(deadline, self.stream.readable()).await, Ok(Ok(()))) {
-                return;
-            }
-            if self.read().is_err() {
+            let read = timeout_at(deadline, poll_fn(|cx| self.poll_read(cx)));
+            if !matches!(read.await, Ok(Ok(()))) {
                 return;
             }
         }

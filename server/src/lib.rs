@@ -14,7 +14,19 @@
 //! # }).unwrap();
 //! ```
 //!
-//! The log is volatile for now: what is written is in memory only, and there is one member.
+//! Without more, its state is in memory only. A [durable member](MemberConfig) keeps it in a
+//! replicated log and snapshots, alone or with others:
+//!
+//! ```no_run
+//! # async fn durable() -> Result<(), synod_server::StartError> {
+//! use synod_server::{Config, MemberConfig, Server};
+//!
+//! let member = Some(MemberConfig::new("data"));
+//! let server = Server::start(Config { member, ..Config::default() }).await?;
+//! # server.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Layout
 //! A request comes down this list and its reply goes back up.
@@ -24,40 +36,70 @@
 //! | `listener` | takes connections in, within the bounds |
 //! | `roster` | who is connected |
 //! | `connection` | one task a connection: handshake, requests in, replies and events out |
+//! | [`net`] | the seam to the network |
+//! | `tls` | the same, with TLS between members (feature `tls`) |
 //! | `outbox` | what waits to be sent on a connection |
 //! | `member` | the state behind one mutex, and (in `state`) the seam to the log |
+//! | `replica` | consensus: the one place that names openraft |
+//! | [`log`] | the log on disk, and snapshots |
 //! | `expiry` | the deadlines of sessions |
 //! | `words` | the four-letter words |
+//! | [`admin`] | looks into a cluster and changes its members, from outside |
 //! | `counters` | what is counted |
 //! | [`limits`] | every bound, a named constant with its unit |
+//! | `watched` | a value whose changes are waited for |
+//! | `bug` | mistakes that tests make on purpose |
 //! | `config` | what a server is started with |
 
+pub mod admin;
+#[cfg_attr(
+    not(feature = "testing"),
+    allow(dead_code, unreachable_pub, reason = "nothing is planted without the feature")
+)]
+mod bug;
 mod config;
 mod connection;
 mod counters;
 mod expiry;
 pub mod limits;
 mod listener;
+pub mod log;
 mod member;
+pub mod net;
 mod outbox;
+mod replica;
 mod roster;
+#[cfg(feature = "testing")]
+mod tap;
+#[cfg(feature = "tls")]
+pub mod tls;
+mod watched;
 mod words;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "testing")]
+pub use bug::Bug;
 pub use config::{Config, PORT};
 pub use limits::Limits;
+pub use replica::{Founding, Keeping, MEMBER_ID_MAX, MemberConfig, Timing};
+#[cfg(feature = "testing")]
+pub use tap::Tap;
 pub use words::{UnknownWord, VERSION, Word, Words};
 
 use counters::Counters;
+use limits::{FOLDER_LOOK_MS, FOLDER_WAIT_MS_MAX};
+use log::{Disk, LogError, RealDisk};
 use member::Member;
+use net::Listener;
+use replica::Durable;
 use roster::Roster;
 
 /// Why a server did not start.
@@ -71,10 +113,34 @@ pub enum StartError {
     #[error("cannot listen on {address}: {}", reason(.source))]
     Listen {
         /// Which address.
-        address: SocketAddr,
+        address: String,
         /// What the operating system says.
         source: io::Error,
     },
+    /// The data folder belongs to another member.
+    #[error("the data folder is member {written}'s, and this is to be member {told}")]
+    AnotherMember {
+        /// What the folder says.
+        written: u64,
+        /// What the configuration says.
+        told: u64,
+    },
+    /// The log or a snapshot cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The data folder cannot be used.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    /// The members would listen where strangers reach them.
+    #[error(transparent)]
+    Exposed(#[from] net::ExposedPeers),
+    /// The certificates cannot be used.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// Consensus does not start.
+    #[error("replication does not start: {0}")]
+    Consensus(String),
 }
 
 fn reason(error: &io::Error) -> String {
@@ -90,7 +156,7 @@ fn reason(error: &io::Error) -> String {
 struct Shared {
     config: Config,
     local_address: SocketAddr,
-    member: Member,
+    member: Arc<Member>,
     roster: Roster,
     counters: Arc<Counters>,
     started: Instant,
@@ -104,22 +170,69 @@ pub struct Server {
     stop: Option<oneshot::Sender<()>>,
     /// The listener's first: it owns the connections.
     tasks: Vec<JoinHandle<()>>,
+    /// What keeps its state, if it is durable.
+    replica: Option<Box<dyn Durable>>,
 }
 
 impl Server {
-    /// Starts a server: it takes connections when this returns.
+    /// Starts a server: it takes connections when this returns. The sessions of one that is
+    /// [durable](Config::member) open as soon as its cluster has a leader.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Server, StartError> {
         config.validate().map_err(StartError::Config)?;
-        let address = config.listen;
-        let listening = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listening)?;
-        let local_address = listener.local_addr().map_err(listening)?;
+        match &config.member {
+            Some(member) => {
+                let disk = open_folder(&member.data).await?;
+                Server::start_on(config, disk).await
+            }
+            None => {
+                let listener = Server::listen(&config).await?;
+                let counters = Arc::new(Counters::default());
+                let member = Arc::new(Member::volatile(&config, Arc::clone(&counters)));
+                Server::serve(config, listener, member, counters, None)
+            }
+        }
+    }
+
+    /// Starts a durable server on another disk than the operating system's.
+    ///
+    /// # Errors
+    /// [`StartError`]; the configuration must be a durable [member](Config::member)'s.
+    pub async fn start_on<D: Disk>(config: Config, disk: D) -> Result<Server, StartError> {
+        config.validate().map_err(StartError::Config)?;
+        let rule = "what is kept on a disk is a durable member";
+        let member_config = config.member.as_ref().ok_or(StartError::Config(rule))?;
+        let listener = Server::listen(&config).await?;
         let counters = Arc::new(Counters::default());
+        let address = match listener.local_addr() {
+            Ok(address) => address.to_string(),
+            Err(_) => config.listen.to_string(),
+        };
+        let (member, replica) =
+            replica::start(&config, member_config, disk, Arc::clone(&counters), address).await?;
+        Server::serve(config, listener, member, counters, Some(Box::new(replica)))
+    }
+
+    async fn listen(config: &Config) -> Result<Box<dyn Listener>, StartError> {
+        let address = config.listen.to_string();
+        let listening = config.net.listen(&address).await;
+        listening.map_err(|source| StartError::Listen { address, source })
+    }
+
+    fn serve(
+        config: Config,
+        listener: Box<dyn Listener>,
+        member: Arc<Member>,
+        counters: Arc<Counters>,
+        replica: Option<Box<dyn Durable>>,
+    ) -> Result<Server, StartError> {
+        let local_address = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: config.listen.to_string(), source })?;
         let shared = Arc::new(Shared {
-            member: Member::new(&config, Arc::clone(&counters)),
+            member,
             config,
             local_address,
             roster: Roster::default(),
@@ -132,7 +245,19 @@ impl Server {
             tokio::spawn(expire(Arc::clone(&shared))),
             tokio::spawn(reap(Arc::clone(&shared))),
         ];
-        Ok(Server { shared, stop: Some(stop), tasks })
+        Ok(Server { shared, stop: Some(stop), tasks, replica })
+    }
+
+    /// Waits until the server must not go on, and says why: its disk has failed, or its state is
+    /// found to differ from the other members'. It is to be dropped then. A server that is well
+    /// waits for ever; dropping the future changes nothing.
+    pub async fn failed(&self) -> String {
+        let mut failures = self.shared.member.failures();
+        match failures.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(reason)) => reason.clone(),
+            // The sender is the member's, which is there as long as this is.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Where it listens.
@@ -142,7 +267,13 @@ impl Server {
 
     /// Takes no further connection, lets those that are there receive what waits for them, and
     /// ends. It returns within a few seconds, whatever the clients do.
+    ///
+    /// A leader hands the leadership on first.
     pub async fn stop(mut self) {
+        let at_once = self.shared.config.planted().is(bug::Bug::StopsAtOnce);
+        if let Some(replica) = self.replica.as_ref().filter(|_| !at_once) {
+            replica.hand_on().await;
+        }
         drop(self.stop.take());
         let mut tasks = std::mem::take(&mut self.tasks).into_iter();
         if let Some(listener) = tasks.next()
@@ -155,6 +286,9 @@ impl Server {
             // It was aborted, which is an error of its own.
             let _ = task.await;
         }
+        if let Some(replica) = self.replica.take() {
+            replica.stop().await;
+        }
     }
 }
 
@@ -162,6 +296,23 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The connections are the listener's, and end with it.
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Takes a data folder into use. One that was stopped a moment ago may hold it still: its last
+/// tasks end on their own.
+async fn open_folder(path: &Path) -> io::Result<RealDisk> {
+    let give_up_at = tokio::time::Instant::now() + Duration::from_millis(FOLDER_WAIT_MS_MAX);
+    loop {
+        match RealDisk::open(path) {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && tokio::time::Instant::now() < give_up_at =>
+            {
+                tokio::time::sleep(Duration::from_millis(FOLDER_LOOK_MS)).await;
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -42,12 +42,91 @@ pub const INPUT_BYTES_SOFT: usize = 64 << 10;
 /// Requests of one connection that are decoded at a time.
 pub const BATCH_REQUESTS_MAX: usize = 256;
 
+/// Requests of one connection that are read and not answered: past it, reading stops.
+pub const OUTSTANDING_REQUESTS_MAX: usize = 1_024;
+
+/// Bytes of a connection's requests that wait for those before them to be answered, past which
+/// reading stops too. (One may go beyond it. Writes count among [`UNAPPLIED_BYTES_MAX`].)
+pub const OUTSTANDING_BYTES_SOFT: usize = 1 << 20;
+
+/// Bytes of all writes that are on their way through the log, past which no more are taken in.
+pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
+
+/// Entries that are applied before others get at the state again.
+pub const APPLY_BATCH_MAX: usize = 256;
+
+/// How many entries apart the members' digests are compared.
+pub const DIGEST_ENTRIES: u64 = 10_000;
+
+/// Entries since the last snapshot after which another is made.
+pub const SNAPSHOT_ENTRIES: u64 = 100_000;
+
+/// Bytes of entries since the last snapshot after which another is made, however few they are.
+pub const SNAPSHOT_LOG_BYTES: u64 = 1 << 30;
+
+/// Entries that are kept though a snapshot holds them.
+pub const LOG_ENTRIES_KEPT: u64 = 10_000;
+
+/// Entries of the log in one message between members.
+pub const APPEND_ENTRIES_MAX: u64 = 1_024;
+
+/// How often a leader is heard of, in milliseconds.
+pub const HEARTBEAT_MS: u64 = 75;
+
+/// The least time that is added to a leader's lease before a follower wants to lead, in
+/// milliseconds.
+pub const ELECTION_MS_MIN: u64 = 125;
+
+/// The most, and a leader's lease.
+pub const ELECTION_MS_MAX: u64 = 250;
+
+/// How often a member tells the leader which sessions were heard of, in milliseconds, if nothing
+/// is more urgent.
+pub const TOUCH_MS: u64 = 250;
+
+/// How often a leader that waits for its followers makes sure that they are there, in
+/// milliseconds; and how long a member waits before it turns to the same leader again.
+pub const LEASE_PROBE_MS: u64 = 100;
+
+/// How often a leader that was just elected looks whether its followers have answered, in
+/// milliseconds: everybody waits for that, and it takes a round trip.
+pub const LEASE_CONFIRM_MS: u64 = 5;
+
+/// How long a leader waits for its followers while writes wait for them, in milliseconds, before
+/// it cuts the connections that these came from.
+pub const QUORUM_MS_MAX: u64 = 1_000;
+
+/// How long the connection to a leader may take, in milliseconds.
+pub const COURIER_CONNECT_MS_MAX: u64 = 1_000;
+
+/// How long a courier and its leader go on without a word from the other, in milliseconds.
+pub const COURIER_SILENCE_MS_MAX: u64 = 2_000;
+
+/// Bytes of entries in one frame to the leader, and waiting to be sent there, past which no more
+/// are added.
+pub const COURIER_FRAME_BYTES_SOFT: usize = 1 << 20;
+
+/// Batches of entries that were proposed and whose fate is not known, for each courier.
+pub const COURIER_BATCHES_MAX: usize = 256;
+
+/// Questions to the leader that are not answered, for each courier.
+pub const COURIER_QUESTIONS_MAX: usize = 64;
+
+/// How long a leader that stops waits for another to lead, in milliseconds.
+pub const LEADER_TRANSFER_MS_MAX: u64 = 1_000;
+
+/// Digests that a member remembers to compare them.
+pub const DIGESTS_MAX: usize = 64;
+
 /// How long one connection's requests may keep the others from the state, in microseconds; the
 /// request at which it ends is done.
 pub const BATCH_MICROS_MAX: u64 = 2_000;
 
-/// How long a connection that ends may take to receive its last replies, in milliseconds.
+/// How long a connection that ends may go without taking any of its last replies, in milliseconds.
 pub const LINGER_MS_MAX: u64 = 1_000;
+
+/// How long it may take for all of them, in milliseconds.
+pub const DRAIN_MS_MAX: u64 = 30_000;
 
 /// The same when the server stops, in milliseconds.
 pub const STOP_LINGER_MS_MAX: u64 = 100;
@@ -58,12 +137,173 @@ pub const IDENTITIES_MAX: usize = 64;
 /// Sessions that are expired before others get at the state again.
 pub const EXPIRY_BATCH_MAX: usize = 64;
 
+/// How late the look for dead sessions is when that is worth a word, in milliseconds.
+pub const LATE_LOOK_MS: u64 = 1_000;
+
 /// How long accepting pauses when the operating system has no more to give (file descriptors,
 /// memory), in milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 50;
 
 /// How long a server that stops waits for its connections to end, in milliseconds.
 pub const STOP_MS_MAX: u64 = 3_000;
+
+/// How long a member that starts waits for a data folder that is in use, in milliseconds.
+pub const FOLDER_WAIT_MS_MAX: u64 = 1_000;
+
+/// How often it looks, in milliseconds.
+pub const FOLDER_LOOK_MS: u64 = 20;
+
+/// Size of a segment of the log, in bytes. One record larger than that gets a segment of its size.
+pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Largest payload of a record of the log, in bytes.
+pub const LOG_PAYLOAD_BYTES_MAX: usize = (16 << 20) - 1;
+
+/// Largest vote that the log keeps, in bytes.
+pub const LOG_VOTE_BYTES_MAX: usize = 256;
+
+/// Entries that wait for their fdatasync, in bytes: past it, appending waits.
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// What the log writes before it calls fdatasync, in bytes. One record may go beyond it.
+pub const LOG_BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Recent entries that the log keeps in memory, in bytes. Those that are not on disk yet are kept
+/// whatever they come to; see [`LOG_QUEUE_BYTES_MAX`].
+pub const LOG_CACHE_BYTES_MAX: usize = 32 << 20;
+
+/// Segments that hold nothing needed any more and are kept to be written again.
+pub const LOG_SPARE_SEGMENTS_MAX: usize = 2;
+
+/// How much of a segment one place of the log's index stands for, in bytes: what is read at most
+/// to find one small entry.
+pub const LOG_RUN_BYTES: u32 = 32 << 10;
+
+/// Reads of the log that wait for the disk; the next one waits for one of them.
+pub const LOG_READS_MAX: usize = 64;
+
+/// Entries that are read from the log at a time, in bytes. One entry may go beyond it.
+pub const LOG_READ_BYTES_MAX: usize = 1 << 20;
+
+/// Snapshots that are kept.
+pub const SNAPSHOTS_KEPT: usize = 2;
+
+/// Largest chunk of a snapshot, in bytes.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 3 << 20;
+
+/// Largest meta of a snapshot, in bytes: it holds who the members are.
+pub const SNAPSHOT_META_BYTES_MAX: usize = 1 << 20;
+
+/// Chunks of a snapshot that are read before they are asked for, or have come and wait for the
+/// disk.
+pub const SNAPSHOT_CHUNKS_AHEAD: usize = 2;
+
+/// Largest frame between members, in bytes: [`APPEND_BYTES_SOFT`] and one entry, or a chunk of a
+/// snapshot.
+pub const PEER_FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Largest handshake between members, in bytes, either way.
+pub const PEER_HANDSHAKE_BYTES_MAX: usize = 1 << 10;
+
+/// How long a connection between members may take to say what it is for, in milliseconds. (Who
+/// connects is bounded by the request that it connects for.)
+pub const PEER_HANDSHAKE_MS_MAX: u64 = 5_000;
+
+/// How long a member may take to say which data folder it has, in milliseconds, before it is
+/// founded with or added.
+pub const MEET_MS_MAX: u64 = 2_000;
+
+/// How long those that found a cluster together pause before they look for each other again, in
+/// milliseconds.
+pub const FOUNDING_PAUSE_MS: u64 = 200;
+
+/// How many of the longest election timeouts a member listens, before it founds a cluster alone,
+/// whether others know it: each that misses it has called by then.
+pub const FOUNDING_QUIET_ELECTIONS: u32 = 4;
+
+/// How often a member says what has changed in how the others take it, in milliseconds.
+pub const NOTICE_MS: u64 = 2_000;
+
+/// Connections from other members, administration among them.
+pub const PEER_CONNECTIONS_MAX: usize = 1_024;
+
+/// How long a connection from another member may say nothing before it is closed, in
+/// milliseconds: the other side may have lost its power, which nobody tells.
+pub const PEER_IDLE_MS_MAX: u64 = 600_000;
+
+/// How long a member pauses between attempts to reach another, in milliseconds.
+pub const PEER_PAUSE_MS: u64 = 50;
+
+/// The least time that a connection to another member may take to be made, in milliseconds.
+pub const PEER_CONNECT_MS_MIN: u64 = 100;
+
+/// How long a connection to another member is kept although nothing is answered on it, in
+/// milliseconds. Beyond it the next request makes another: what was sent into a partition comes
+/// out long after it has healed.
+pub const PEER_SILENCE_MS_MAX: u64 = 1_000;
+
+/// Requests to append on their way to one member.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+
+/// The same in bytes, past which no further request is encoded. (One may be larger.)
+pub const APPEND_BYTES_IN_FLIGHT_SOFT: usize = 8 << 20;
+
+/// Entries of a frame past which the next entry goes into another frame, in bytes.
+pub const APPEND_BYTES_SOFT: usize = 1 << 20;
+
+/// Output waiting for another member past which no further request is encoded, in bytes.
+pub const PEER_OUTPUT_BYTES_SOFT: usize = 1 << 20;
+
+/// Room that is made for the input of a connection between members at a time, in bytes. Entries
+/// share it, and it stays as long as one of them.
+pub const PEER_READ_BYTES: usize = 64 << 10;
+
+/// Room for input below which more is made, in bytes.
+pub const PEER_READ_BYTES_MIN: usize = 4 << 10;
+
+/// Bytes of a snapshot on their way that the other member has not taken yet.
+pub const SNAPSHOT_WINDOW_BYTES: usize = 4 << 20;
+
+/// How long a snapshot that is being received may stand still before it is given up, in
+/// milliseconds.
+pub const SNAPSHOT_STALL_MS_MAX: u64 = 30_000;
+
+/// How long a change of the members may take to be replicated, in milliseconds. Beyond it, it may
+/// still come about.
+pub const MEMBERS_CHANGE_MS_MAX: u64 = 30_000;
+
+/// How often the progress of a member that catches up is told, in milliseconds.
+pub const CATCH_UP_REPORT_MS: u64 = 200;
+
+/// How long a member that catches up may stand still before waiting for it ends, in milliseconds.
+pub const CATCH_UP_STALL_MS_MAX: u64 = 60_000;
+
+/// Entries that a member may be behind the leader to count as caught up.
+pub const CAUGHT_UP_ENTRIES_MAX: u64 = 1_000;
+
+/// How long the member that leadership is handed to may take, in milliseconds.
+pub const TRANSFER_MS_MAX: u64 = 10_000;
+
+/// Members of a cluster, voters and learners.
+pub const MEMBERS_MAX: usize = 64;
+
+/// Longest `host:port`, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 512;
+
+/// How often administration is sent on from member to member in search of the leader.
+pub const ADMIN_HOPS_MAX: usize = 8;
+
+/// How long administration pauses before it looks for a leader again, in milliseconds.
+pub const ADMIN_PAUSE_MS: u64 = 200;
+
+/// Highest index of a log entry that another member is believed.
+pub const LOG_INDEX_MAX: u64 = 1 << 62;
+
+// One entry more than the soft bound fits into a frame, with room for what stands around it.
+const _: () = assert!(
+    APPEND_BYTES_SOFT + 2 * synod_core::model::limits::REQUEST_BYTES_MAX < PEER_FRAME_BYTES_MAX
+);
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 
 /// The bounds of a server that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +324,8 @@ pub struct Limits {
     pub output_bytes_soft: usize,
     /// See [`EVENT_BYTES_MAX`].
     pub event_bytes_max: usize,
+    /// See [`COURIER_FRAME_BYTES_SOFT`].
+    pub courier_frame_bytes_soft: usize,
 }
 
 impl Default for Limits {
@@ -97,6 +339,7 @@ impl Default for Limits {
             write_stall: Duration::from_millis(WRITE_STALL_MS_MAX),
             output_bytes_soft: OUTPUT_BYTES_SOFT,
             event_bytes_max: EVENT_BYTES_MAX,
+            courier_frame_bytes_soft: COURIER_FRAME_BYTES_SOFT,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Takes connections in, within the bounds, and owns the task of each.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -11,11 +11,12 @@ use crate::Shared;
 use crate::connection;
 use crate::counters::count;
 use crate::limits::{ACCEPT_PAUSE_MS, STOP_MS_MAX};
+use crate::net::{Listener, Stream};
 use crate::roster::Peer;
 
 /// Accepts until told to stop; then lets the connections end, and returns when they have.
 pub(crate) async fn listen(
-    listener: TcpListener,
+    mut listener: Box<dyn Listener>,
     shared: Arc<Shared>,
     mut stop: oneshot::Receiver<()>,
 ) {
@@ -27,7 +28,7 @@ pub(crate) async fn listen(
             _ = &mut stop => break,
             Some(ended) = tasks.join_next() => complain(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => take_in(stream, &shared, &mut tasks),
+                Ok((stream, address)) => take_in(stream, address, &shared, &mut tasks),
                 Err(error) => {
                     // One that went away while it waited says nothing about the next.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -55,8 +56,12 @@ fn complain(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn take_in(stream: TcpStream, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
-    let Ok(address) = stream.peer_addr() else { return };
+fn take_in(
+    stream: Box<dyn Stream>,
+    address: SocketAddr,
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+) {
     let since_ms = shared.config.clock.wall_ms();
     let Some(peer) = shared.roster.enter(address, since_ms, &shared.config.limits) else {
         tracing::warn!(%address, "too many connections: one is refused");

@@ -55,8 +55,8 @@ impl Outbox {
         self.waiting.lock().expect("encoding does not panic")
     }
 
-    /// Lets `encode` append replies; how many bytes wait afterwards. It is for the connection's
-    /// own task, which needs no notice.
+    /// Lets `encode` append replies; how many bytes wait afterwards. Somebody else than the
+    /// connection's own task gives it [notice](Outbox::notice).
     pub(crate) fn reply(&self, encode: impl FnOnce(&mut BytesMut)) -> usize {
         let mut waiting = self.lock();
         if waiting.fate != Fate::Cut {
@@ -79,6 +79,17 @@ impl Outbox {
             waiting.bytes = BytesMut::new();
         }
         !std::mem::replace(&mut waiting.notified, true)
+    }
+
+    /// Whether the task must be [woken](Outbox::wake) to see what has changed.
+    pub(crate) fn notice(&self) -> bool {
+        !std::mem::replace(&mut self.lock().notified, true)
+    }
+
+    /// How many bytes wait, those in flight among them.
+    pub(crate) fn waiting(&self) -> usize {
+        let waiting = self.lock();
+        waiting.bytes.len() + waiting.in_flight_bytes
     }
 
     pub(crate) fn wake(&self) {

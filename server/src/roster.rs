@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::limits::Limits;
@@ -21,6 +21,8 @@ pub(crate) struct Peer {
     pub(crate) timeout_ms: AtomicU32,
     /// Requests that were read and not yet done.
     pub(crate) queued: AtomicUsize,
+    /// There is something at the front of its queue that its task can do.
+    pub(crate) runnable: AtomicBool,
     pub(crate) packets_received: AtomicU64,
     pub(crate) packets_sent: AtomicU64,
 }
@@ -73,6 +75,7 @@ impl Roster {
             session: AtomicI64::new(0),
             timeout_ms: AtomicU32::new(0),
             queued: AtomicUsize::new(0),
+            runnable: AtomicBool::new(false),
             packets_received: AtomicU64::new(0),
             packets_sent: AtomicU64::new(0),
         });

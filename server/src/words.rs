@@ -191,7 +191,7 @@ fn summary(out: &mut String, shared: &Shared) -> fmt::Result {
     writeln!(out, "Connections: {}", shared.roster.len())?;
     writeln!(out, "Outstanding: {}", outstanding(shared))?;
     writeln!(out, "Zxid: {}", census.zxid)?;
-    writeln!(out, "Mode: standalone")?;
+    writeln!(out, "Mode: {}", census.mode())?;
     writeln!(out, "Node count: {}", census.znodes)
 }
 
@@ -247,7 +247,7 @@ fn configuration(out: &mut String, shared: &Shared) -> fmt::Result {
     writeln!(out, "maxCnxns={}", config.limits.connections_max)?;
     writeln!(out, "minSessionTimeout={}", timeouts_ms.start())?;
     writeln!(out, "maxSessionTimeout={}", timeouts_ms.end())?;
-    writeln!(out, "serverId={}", config.server_id)
+    writeln!(out, "serverId={}", config.member_id())
 }
 
 fn environment(out: &mut String) -> fmt::Result {
@@ -294,7 +294,7 @@ fn figures(out: &mut String, shared: &Shared) -> fmt::Result {
         put("zk_max_file_descriptor_count", &max);
     }
     writeln!(out, "zk_version\t{VERSION}")?;
-    writeln!(out, "zk_server_state\tstandalone")?;
+    writeln!(out, "zk_server_state\t{}", census.mode())?;
     figures.iter().try_for_each(|(name, figure)| writeln!(out, "{name}\t{figure}"))
 }
 

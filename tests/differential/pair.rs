@@ -47,9 +47,9 @@ impl Pair {
         let grounds = runtime.block_on(async {
             let apache = Ground::apache_with(&apache).await;
             let ours = ["--super-digest", SUPER_DIGEST, "--reap-interval-ms", HOUR_MS];
-            [apache, Ground::synod_with(&ours).await]
+            [apache, Ground::in_memory_with(&ours).await]
         });
-        let addresses = grounds.each_ref().map(|ground| ground.faults().address());
+        let addresses = grounds.each_ref().map(|ground| ground.faults().address(0));
         let observers = addresses.map(|address| {
             let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
             let (mut observer, welcome) =

@@ -1,4 +1,5 @@
-//! Cases with connections that are cut, and a server that is restarted and killed.
+//! Cases with connections that are cut, and a server that is restarted and killed: of several
+//! servers the leader.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use synod::election::Observed;
 use synod::guard::Released;
-use synod::{Client, ConfigWatch, Election, Error, EventKind, Fence, LossReason};
+use synod::{Client, Election, Error, EventKind, Fence, LossReason};
 use tokio::time::Instant;
 
 use super::cases::{in_line, lock, until_children};
@@ -35,7 +36,7 @@ pub async fn a_long_cut_loses_the_lock_before_another_has_it(ground: &Ground) {
     let lost_at = Instant::now();
     assert!(matches!(loss.reason, LossReason::SessionOver(_)), "{loss}");
     let next = soon(waiting).await.expect("no panic").expect("the session expires");
-    // On a ground where the deadline is advice, it holds here all the same: one server, no pause.
+    // On a ground where the deadline is advice, it holds here all the same: nothing is paused.
     assert!(lost_at <= Instant::now() && next.token() > loss.token);
     ground.faults().proxy.open();
     let error = held.txn().create("/late", b"").commit().await.expect_err("lost");
@@ -98,41 +99,11 @@ pub async fn a_change_during_a_cut_is_told_after_it(ground: &Ground) {
     assert_eq!(soon(child).await.expect("the session lives").kind, EventKind::ChildrenChanged);
 }
 
-pub async fn a_configuration_is_followed_over_cuts_kills_and_restarts(ground: &Ground) {
-    let (reader, faults) = (ground.client().await, ground.faults());
-    let writer = ground.unharmed_client().await;
-    writer.create("/limit", b"0").await.expect("new");
-    let config = ConfigWatch::<u32>::open(&reader, "/limit").await.expect("valid");
-    let mut changes = config.changes();
-    for round in 1..=4 {
-        match round {
-            1 | 4 => faults.proxy.cut(),
-            // What is in memory only is gone with the process.
-            2 if faults.durable => faults.restart().await,
-            3 if faults.durable => {
-                faults.kill();
-                faults.start_again().await;
-            }
-            _ => {}
-        }
-        soon(async {
-            while writer.set("/limit", round.to_string()).await.is_err() {}
-            while config.current().value != round {
-                let _ = changes.next().await.expect("the client is open");
-            }
-        })
-        .await;
-    }
-    faults.kill();
-    reader.session().disconnected().await;
-    assert_eq!(config.current().value, 4, "the last good value stays while nobody answers");
-}
-
 pub async fn a_killed_server_has_no_two_holders(ground: &Ground) {
     let (a, b, faults) = (ground.client().await, ground.client().await, ground.faults());
     let held = lock(&a).acquire().await.expect("free");
     let waiting = in_line(&b, &a, 1).await;
-    faults.kill();
+    faults.kill().await;
     faults.start_again().await;
     if faults.durable {
         assert!(soon(held.session().connected()).await, "the session outlives the server");
@@ -167,6 +138,7 @@ pub async fn a_leader_that_is_cut_off_is_replaced(ground: &Ground) {
     let leadership = Election::new(&a, "/lead").expect("valid").with_name("a").campaign().await;
     let leadership = leadership.expect("nobody leads");
     let election = Election::new(&b, "/lead").expect("valid").with_name("b");
+    b.sync().await.expect("connected");
     let mut seen = election.observe();
     assert!(
         matches!(soon(seen.next()).await, Some(Observed::Following(leader)) if leader.name == "a")
@@ -212,7 +184,7 @@ pub async fn workers_take_turns_through_cuts_and_a_restart(ground: &Ground) {
             match round {
                 2 => ground.faults().restart().await,
                 4 => {
-                    ground.faults().kill();
+                    ground.faults().kill().await;
                     ground.faults().start_again().await;
                 }
                 _ => ground.faults().proxy.cut(),
@@ -225,7 +197,7 @@ pub async fn workers_take_turns_through_cuts_and_a_restart(ground: &Ground) {
 pub async fn a_pool_of_processes_replaces_its_killed_leader_in_time(ground: &Ground) {
     // The example's session timeout, and a second.
     const LIMIT_MS: u64 = 4_000 + 1_000;
-    let server = ground.faults().address().to_string();
+    let server = ground.faults().addresses();
     let pool = tokio::task::spawn_blocking(move || {
         let mut pool = std::process::Command::new(program("examples/worker_pool"));
         pool.args(["--server", &server, "--workers", "5", "--items", "60", "--kill-leader"]);

@@ -1,17 +1,17 @@
-//! The three grounds that the recipe suite stands on, and what can be done to two of them.
+//! The grounds that the recipe suite stands on.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use synod::{Client, ClientBuilder};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::proxy::Proxy;
+use super::ports::Ports;
+use super::servers::{Process, Servers};
 
 /// What the suite asks for: short, so that faults that outlast it do not take long.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,38 +19,19 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than anything takes, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many members the ground of a cluster has.
+const MEMBERS: u16 = 3;
+
+/// The unit of session timeouts that servers are told, in milliseconds: the suite's is granted.
+const TICK_MS: &str = "500";
+
 /// A coordinator of its own for each test.
 pub enum Ground {
     /// In this process, under a name that no other test has. It lives as long as one of its
     /// clients, so the ground has one of its own: the next one would count zxids anew.
     Embedded(String, Client),
-    /// A server in a process of its own, and a proxy in front of it.
-    Server(Box<Server>),
-}
-
-/// A server process; it dies with this.
-pub struct Server {
-    command: Mutex<Command>,
-    process: Mutex<Child>,
-    address: SocketAddr,
-    /// What stands between the clients and the server.
-    pub proxy: Proxy,
-    /// Whether what was written outlives the process.
-    pub durable: bool,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let process = self.process.get_mut().expect("no panic");
-        let _ = process.kill();
-        let _ = process.wait();
-    }
-}
-
-/// A port that nobody uses now.
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it has an address")
+    /// Servers in processes of their own, and a proxy in front of each.
+    Servers(Box<Servers>),
 }
 
 /// A program that cargo builds beside the tests of the workspace.
@@ -66,6 +47,53 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// Runs an example on the ground. Whenever it says that it has killed something, for the second
+/// time, the fourth and so on, the server is killed too, if it keeps what was written. How often
+/// something was killed, and all that the example said.
+pub async fn run_example(
+    ground: &Ground,
+    name: &str,
+    arguments: &[&str],
+    killed: &str,
+) -> (usize, Vec<String>) {
+    let mut example = Command::new(program(&format!("examples/{name}")));
+    example.args(["--server", &ground.faults().addresses()]).args(arguments);
+    let (said, mut lines) = futures::channel::mpsc::unbounded();
+    let running = tokio::task::spawn_blocking(move || {
+        let mut example = example.stdout(Stdio::piped()).spawn().expect("it can be started");
+        let stdout = example.stdout.take().expect("piped");
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            said.unbounded_send(line).expect("somebody listens");
+        }
+        example.wait().expect("it ends")
+    });
+    let (mut all, mut kills) = (Vec::new(), 0);
+    while let Some(line) = lines.next().await {
+        if line.starts_with(killed) {
+            kills += 1;
+            if ground.faults().durable && kills % 2 == 0 {
+                ground.faults().kill().await;
+                ground.faults().start_again().await;
+            }
+        }
+        all.push(line);
+    }
+    assert!(running.await.expect("no panic").success(), "{all:?}");
+    (kills, all)
+}
+
+/// A folder for what servers keep.
+fn data_folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("synod-suite-").tempdir().expect("can be made")
+}
+
+/// Our server; it is silent as long as all is as it should be.
+fn serve() -> Command {
+    let mut command = Command::new(program("synod"));
+    command.args(["serve", "--log", "warn,openraft=error"]);
+    command
+}
+
 impl Ground {
     /// A coordinator in this process.
     pub async fn embedded() -> Ground {
@@ -75,56 +103,80 @@ impl Ground {
         Ground::Embedded(name, keeper)
     }
 
-    /// `synod serve`.
+    /// `synod serve --data`: one durable member.
     pub async fn synod() -> Ground {
-        Ground::synod_with(&["--tick-ms", "500"]).await
+        let (ports, data) = (Ports::claim(1), data_folder());
+        let mut command = serve();
+        command.args(["--tick-ms", TICK_MS, "--data"]).arg(data.path());
+        command.arg("--listen").arg(ports.address(0).to_string());
+        let process = Process::new(command, ports.address(0));
+        Ground::of(Servers::start(vec![process], ports, Some(data)).await)
     }
 
-    /// `synod serve` with these arguments.
-    pub async fn synod_with(arguments: &[&str]) -> Ground {
-        let address = free_address();
-        let mut command = Command::new(program("synod"));
-        command.args(["serve", "--in-memory", "--listen"]).arg(address.to_string());
+    /// `synod serve --in-memory`, which forgets everything when it ends.
+    pub async fn in_memory() -> Ground {
+        Ground::in_memory_with(&["--tick-ms", TICK_MS]).await
+    }
+
+    /// The same with these arguments.
+    pub async fn in_memory_with(arguments: &[&str]) -> Ground {
+        let ports = Ports::claim(1);
+        let mut command = serve();
+        command.args(["--in-memory", "--listen"]).arg(ports.address(0).to_string());
         command.args(arguments);
-        Ground::server(command, address, false).await
+        let process = Process::new(command, ports.address(0));
+        Ground::of(Servers::start(vec![process], ports, None).await)
+    }
+
+    /// A cluster of three durable members.
+    pub async fn cluster() -> Ground {
+        let (ports, data) = (Ports::claim(2 * MEMBERS), data_folder());
+        let peer = |id: u16| ports.address(MEMBERS + id - 1);
+        let members: Vec<_> = (1..=MEMBERS).map(|id| format!("{id}={}", peer(id))).collect();
+        let processes = (1..=MEMBERS).map(|id| {
+            let address = ports.address(id - 1);
+            let mut command = serve();
+            command.args(["--tick-ms", TICK_MS, "--data"]);
+            command.arg(data.path().join(id.to_string()));
+            command.arg("--listen").arg(address.to_string());
+            command.arg("--id").arg(id.to_string());
+            command.arg("--peer-listen").arg(peer(id).to_string());
+            command.arg("--cluster").arg(members.join(","));
+            Process::new(command, address)
+        });
+        let processes = processes.collect();
+        Ground::of(Servers::start(processes, ports, Some(data)).await)
     }
 
     /// Apache ZooKeeper, by the script that starts one.
     pub async fn apache() -> Ground {
-        Ground::apache_with(&["tickTime=500"]).await
+        Ground::apache_with(&[&format!("tickTime={TICK_MS}")]).await
     }
 
     /// Apache ZooKeeper with these settings, as the script takes them.
     pub async fn apache_with(settings: &[&str]) -> Ground {
-        let address = free_address();
-        let data = std::env::temp_dir().join(format!("synod-suite-{}", address.port()));
-        let _ = std::fs::remove_dir_all(&data);
+        let (ports, data) = (Ports::claim(1), data_folder());
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("interop/apache_zk");
         let mut command = Command::new(script);
-        command.arg(address.port().to_string()).arg(data).args(settings);
-        Ground::server(command, address, true).await
+        command.arg(ports.address(0).port().to_string()).arg(data.path()).args(settings);
+        let process = Process::new(command, ports.address(0));
+        Ground::of(Servers::start(vec![process], ports, Some(data)).await)
     }
 
-    async fn server(mut command: Command, address: SocketAddr, durable: bool) -> Ground {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let process = start(&mut command);
-        let proxy = Proxy::start(address).await;
-        let (command, process) = (Mutex::new(command), Mutex::new(process));
-        let server = Server { command, process, address, proxy, durable };
-        server.until_it_serves().await;
-        Ground::Server(Box::new(server))
+    fn of(servers: Servers) -> Ground {
+        Ground::Servers(Box::new(servers))
     }
 
-    /// Options of a client, through the proxy if there is one.
+    /// Options of a client, through the proxies if there are any.
     pub fn builder(&self) -> ClientBuilder {
         let servers = match self {
             Ground::Embedded(name, _) => name.clone(),
-            Ground::Server(server) => server.proxy.address().to_string(),
+            Ground::Servers(servers) => servers.proxy.servers(),
         };
         Client::builder().servers(servers).session_timeout(SESSION_TIMEOUT)
     }
 
-    /// A client, through the proxy if there is one.
+    /// A client, through the proxies if there are any.
     pub async fn client(&self) -> Client {
         self.builder().connect().await.expect("the coordinator is reachable")
     }
@@ -133,71 +185,19 @@ impl Ground {
     pub async fn unharmed_client(&self) -> Client {
         match self {
             Ground::Embedded(..) => self.client().await,
-            Ground::Server(server) => {
-                let builder = self.builder().servers(server.address.to_string());
-                builder.connect().await.expect("the server is reachable")
+            Ground::Servers(servers) => {
+                let builder = self.builder().servers(servers.addresses());
+                builder.connect().await.expect("the servers are reachable")
             }
         }
     }
 
-    /// The server, on the grounds that have one.
-    pub fn faults(&self) -> &Server {
+    /// The servers, on the grounds that have some.
+    pub fn faults(&self) -> &Servers {
         match self {
-            Ground::Server(server) => server,
+            Ground::Servers(servers) => servers,
             Ground::Embedded(..) => panic!("the embedded ground has no connection to break"),
         }
-    }
-}
-
-fn start(command: &mut Command) -> Child {
-    let mut process = command.spawn().expect("the server can be started");
-    // What it says is read to the end, so that it never waits for a reader.
-    let said = process.stdout.take().expect("piped");
-    std::thread::spawn(move || {
-        let _ = BufReader::new(said).lines().map_while(Result::ok).count();
-    });
-    process
-}
-
-impl Server {
-    /// Where it listens itself, past the proxy.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Asks until the server gives a session.
-    async fn until_it_serves(&self) {
-        let begun = Instant::now();
-        let probe = Client::builder().servers(self.address.to_string());
-        let probe = probe.session_timeout(SESSION_TIMEOUT).connect_timeout(PATIENCE);
-        let client = probe.connect().await.expect("the server serves");
-        client.close().await.expect("connected");
-        assert!(begun.elapsed() < PATIENCE);
-    }
-
-    /// kill −9.
-    pub fn kill(&self) {
-        let mut process = self.process.lock().expect("no panic");
-        process.kill().expect("it can be killed");
-        process.wait().expect("it is dead");
-    }
-
-    /// Starts it again, on the same address and data.
-    pub async fn start_again(&self) {
-        *self.process.lock().expect("no panic") =
-            start(&mut self.command.lock().expect("no panic"));
-        self.until_it_serves().await;
-    }
-
-    /// Stops it as an operator would, and starts it again.
-    pub async fn restart(&self) {
-        {
-            let mut process = self.process.lock().expect("no panic");
-            let signal = ["-TERM".to_owned(), process.id().to_string()];
-            assert!(Command::new("kill").args(signal).status().expect("kill is there").success());
-            process.wait().expect("it ends");
-        }
-        self.start_again().await;
     }
 }
 

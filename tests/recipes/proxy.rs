@@ -1,4 +1,4 @@
-//! A proxy between clients and a server, whose connections can be cut.
+//! Proxies between clients and servers, whose connections can be cut.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,8 +21,55 @@ struct State {
     cuts: watch::Sender<u64>,
     /// New connections are refused.
     closed: AtomicBool,
-    /// The next bytes from the server are thrown away, and their connection with them.
-    lose_reply: AtomicBool,
+    /// The next bytes from the server are thrown away, and their connection with them. Of several
+    /// proxies it is the first that has some.
+    lose_reply: Arc<AtomicBool>,
+}
+
+/// One for each server, all treated alike.
+pub struct Proxies(Vec<Proxy>);
+
+impl Proxies {
+    /// Proxies before these servers.
+    pub async fn start(servers: &[SocketAddr]) -> Proxies {
+        let lose_reply = Arc::new(AtomicBool::new(false));
+        let mut proxies = Vec::new();
+        for server in servers {
+            proxies.push(Proxy::start(*server, Arc::clone(&lose_reply)).await);
+        }
+        Proxies(proxies)
+    }
+
+    /// That of one server, from 0.
+    pub fn of(&self, server: usize) -> &Proxy {
+        &self.0[server]
+    }
+
+    /// A connect string of all of them.
+    pub fn servers(&self) -> String {
+        let addresses: Vec<_> = self.0.iter().map(|proxy| proxy.address.to_string()).collect();
+        addresses.join(",")
+    }
+
+    /// Cuts every connection; new ones can be made.
+    pub fn cut(&self) {
+        self.0.iter().for_each(Proxy::cut);
+    }
+
+    /// Cuts every connection and takes no new ones, until `open`.
+    pub fn close(&self) {
+        self.0.iter().for_each(Proxy::close);
+    }
+
+    /// Takes connections again.
+    pub fn open(&self) {
+        self.0.iter().for_each(Proxy::open);
+    }
+
+    /// The next reply of a server is lost, and its connection cut.
+    pub fn lose_next_reply(&self) {
+        self.0[0].state.lose_reply.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Proxy {
@@ -33,14 +80,14 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of its own.
-    pub async fn start(server: SocketAddr) -> Proxy {
+    async fn start(server: SocketAddr, lose_reply: Arc<AtomicBool>) -> Proxy {
+        // A port of its own, for as long as it lives.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it has an address");
         let state = Arc::new(State {
             cuts: watch::Sender::new(0),
             closed: AtomicBool::new(false),
-            lose_reply: AtomicBool::new(false),
+            lose_reply,
         });
         let accepting = tokio::spawn(accept(listener, server, Arc::clone(&state)));
         Proxy { address, state, accepting }
@@ -65,11 +112,6 @@ impl Proxy {
     /// Takes connections again.
     pub fn open(&self) {
         self.state.closed.store(false, Ordering::SeqCst);
-    }
-
-    /// The next reply of the server is lost, and its connection cut.
-    pub fn lose_next_reply(&self) {
-        self.state.lose_reply.store(true, Ordering::SeqCst);
     }
 }
 

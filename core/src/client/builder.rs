@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::sync::{Notify, oneshot, watch as latest};
 use tokio::time::Instant;
 
-use super::driver::{Backoff, Driver};
+use super::driver::{Backoff, Driver, authenticate};
 use super::embedded::Embedded;
 use super::ground::{ConnectError, Ground, Hello, ServerKind, proved_until};
 use super::hosts::Hosts;
@@ -17,7 +18,7 @@ use super::inbox::{Inbox, SessionStatus};
 use super::session::SessionCore;
 use super::tcp::Tcp;
 use super::{Auths, Client, SessionState, Shared, announce};
-use crate::model::{Error, Path, Zxid};
+use crate::model::{Error, Password, Path, SessionEnd, SessionId, Zxid};
 use crate::seams::{Entropy, OsEntropy};
 
 /// The session timeout that is asked for by default.
@@ -94,17 +95,9 @@ impl ClientBuilder {
     /// [`Error::Connect`] when nobody could be reached within the connect timeout;
     /// [`Error::Refused`] with `AuthFailed` when an identity was not accepted.
     pub async fn connect(self) -> Result<Client, Error> {
-        if self.session_timeout.is_zero() {
-            let rule = "a session timeout is above 0";
-            return Err(Error::invalid("session timeout", "0", rule));
-        }
-        let entropy = self.entropy;
-        let (ground, namespace) = match self.ground {
-            Some(ground) => (ground, None),
-            None => ground_of(&self.servers, self.server_kind, &*entropy)?,
-        };
+        let (ground, namespace) = self.ground()?;
         let failure = Failure::default();
-        let first = open(&*ground, &*entropy, self.session_timeout, &failure);
+        let first = open(&*ground, &*self.entropy, self.session_timeout, &failure);
         let core = if ground.is_inline() {
             // It answers at once and needs no timer, so no runtime either.
             first.await
@@ -115,14 +108,71 @@ impl ClientBuilder {
                 reason: failure.told(self.connect_timeout),
             })?
         };
-        let state = SessionState { session: core.id, status: SessionStatus::Connected };
+        let client = self.client(ground, namespace, core, Vec::new());
+        for (scheme, credentials) in self.auths {
+            client.add_auth(&scheme, credentials).await?;
+        }
+        Ok(client)
+    }
+
+    /// A client at once, which connects in the background for as long as that takes: for a program
+    /// that can start while nobody can be reached. Until its first session is open it stands as
+    /// between two sessions: a request waits for the session, at most the connect timeout. An
+    /// identity that is not accepted is told of in the log only.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a connect string that names no ground, or a session timeout of 0.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time.
+    pub fn connect_in_background(mut self) -> Result<Client, Error> {
+        let (ground, namespace) = self.ground()?;
+        let auths = std::mem::take(&mut self.auths);
+        if ground.is_inline() {
+            // It answers at once: there is nothing to wait for.
+            let failure = Failure::default();
+            let first = open(&*ground, &*self.entropy, self.session_timeout, &failure);
+            if let Some(core) = first.now_or_never() {
+                authenticate(&core, &Auths::new(auths.clone())).now_or_never();
+                return Ok(self.client(ground, namespace, core, auths));
+            }
+        }
+        let inbox = Arc::new(Inbox::new());
+        inbox.set_status(SessionStatus::Over(SessionEnd::DeadlinePassed));
+        let kind = (ground.is_inline(), ground.kind());
+        let (nobody, password) = (SessionId(0), Password([0; 16]));
+        let before = SessionCore::new(nobody, password, self.session_timeout, inbox, kind);
+        Ok(self.client(ground, namespace, Arc::new(before), auths))
+    }
+
+    fn ground(&self) -> Result<(Arc<dyn Ground>, Option<Path>), Error> {
+        if self.session_timeout.is_zero() {
+            let rule = "a session timeout is above 0";
+            return Err(Error::invalid("session timeout", "0", rule));
+        }
+        match &self.ground {
+            Some(ground) => Ok((Arc::clone(ground), None)),
+            None => ground_of(&self.servers, self.server_kind, &*self.entropy),
+        }
+    }
+
+    /// A client of that session, and its driver where the connection can break.
+    fn client(
+        &self,
+        ground: Arc<dyn Ground>,
+        namespace: Option<Path>,
+        core: Arc<SessionCore>,
+        auths: Vec<(String, Bytes)>,
+    ) -> Client {
+        let status = core.inbox.status();
+        let state = SessionState { session: core.id, status };
         let states = Arc::new(latest::Sender::new(state));
-        announce(&states, core.id, SessionStatus::Connected);
-        let auths = Arc::new(Auths::default());
+        announce(&states, core.id, status);
+        let auths = Arc::new(Auths::new(auths));
         let shared = Arc::new(Shared {
             #[cfg(feature = "testing")]
             ground: Arc::clone(&ground),
-            entropy: Arc::clone(&entropy),
+            entropy: Arc::clone(&self.entropy),
             current: ArcSwap::new(Arc::clone(&core)),
             states: Arc::clone(&states),
             session_changed: Notify::new(),
@@ -136,7 +186,7 @@ impl ClientBuilder {
             let driver = Driver {
                 shared: Arc::downgrade(&shared),
                 ground,
-                entropy,
+                entropy: Arc::clone(&self.entropy),
                 states,
                 auths,
                 session_timeout: self.session_timeout,
@@ -145,11 +195,7 @@ impl ClientBuilder {
             shared.keep_driver(stop);
             tokio::spawn(driver.run(core));
         }
-        let client = Client { shared, namespace, pinned: None };
-        for (scheme, credentials) in self.auths {
-            client.add_auth(&scheme, credentials).await?;
-        }
-        Ok(client)
+        Client { shared, namespace, pinned: None }
     }
 }
 

@@ -246,7 +246,7 @@ async fn renew(core: &SessionCore, auths: &Auths, since: Zxid) -> bool {
     }
 }
 
-async fn authenticate(core: &SessionCore, auths: &Auths) {
+pub(super) async fn authenticate(core: &SessionCore, auths: &Auths) {
     let auths = auths.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for (scheme, credentials) in auths {
         let reply = core.send(Request::Auth { scheme, credentials }, None);

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::inbox::{Arm, Inbox};
 use crate::model::{
-    Create, CreateMode, Op, Password, Read, Refusal, Request, Response, SessionId, Write, Zxid,
+    Create, CreateMode, Op, Password, Read, Refusal, Request, Response, SessionId, WatchRequest,
+    Write, Zxid,
 };
 
 /// The part of a session's timeout that is kept back, for clocks that run unevenly and for what
@@ -72,6 +73,7 @@ impl ServerKind {
             Request::Read(Read::WhoAmI) => Some("the list of the connection's identities"),
             Request::Read(Read::Ephemerals { .. }) => Some("the list of a session's ephemerals"),
             Request::Read(Read::DescendantCount { .. }) => Some("the count of descendants"),
+            Request::Watch(WatchRequest::Add { .. }) => Some("a watch that stays"),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! What comes up from a connection: replies, events, and word of the session.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -110,6 +110,8 @@ pub(crate) struct Inbox {
     status_changed: Notify,
     /// Whether `status` is `Connected`: every request asks, and asking this takes no lock.
     connected: AtomicBool,
+    /// How often the session was attached to a connection.
+    attachments: AtomicU64,
     last_zxid: AtomicI64,
     /// Until when the session is proved to live; `None` on a ground where it cannot expire.
     valid_until: Mutex<Option<Instant>>,
@@ -127,6 +129,7 @@ impl Inbox {
             status: Mutex::new(SessionStatus::Disconnected),
             status_changed: Notify::new(),
             connected: AtomicBool::new(false),
+            attachments: AtomicU64::new(0),
             last_zxid: AtomicI64::new(0),
             valid_until: Mutex::default(),
         }
@@ -276,6 +279,10 @@ impl Inbox {
         self.connected.load(Ordering::Acquire)
     }
 
+    pub(crate) fn attachment(&self) -> u64 {
+        self.attachments.load(Ordering::Acquire)
+    }
+
     /// Waits for a status that is `wanted`.
     pub(crate) async fn status_when(
         &self,
@@ -301,6 +308,9 @@ impl Inbox {
                 return false;
             }
             *present = status;
+            if status == SessionStatus::Connected {
+                self.attachments.fetch_add(1, Ordering::AcqRel);
+            }
             self.connected.store(status == SessionStatus::Connected, Ordering::Release);
         }
         self.status_changed.notify_waiters();

@@ -338,6 +338,20 @@ impl Session {
         self.core.inbox.status_when(|status| status != SessionStatus::Connected).await;
     }
 
+    /// The number of the present attachment to a connection, or of the last one: it grows each time
+    /// that a connection is made anew.
+    pub fn attachment(&self) -> u64 {
+        self.core.inbox.attachment()
+    }
+
+    /// Waits until that attachment is over: the connection has been broken since, even if there is
+    /// another by now. Cancelling it changes nothing.
+    pub async fn detached(&self, attachment: u64) {
+        let inbox = &self.core.inbox;
+        let over = |status| status != SessionStatus::Connected || inbox.attachment() != attachment;
+        inbox.status_when(over).await;
+    }
+
     /// Until when the session lives at least, on this process's monotonic clock.
     ///
     /// It rests on the last request that the coordinator answered in a way that proves the

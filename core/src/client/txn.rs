@@ -184,6 +184,44 @@ impl MultiRead {
     pub fn children(self, path: impl IntoPath) -> MultiRead {
         self.add(path, |path| ReadOp::Children { path })
     }
+
+    /// Yields the zxid of that moment too: the last change that the answers show.
+    ///
+    /// # Errors
+    /// As awaiting the builder.
+    pub async fn with_zxid(self) -> Result<(Vec<Result<ReadOpResult, Error>>, Zxid), Error> {
+        if let Some(error) = self.invalid {
+            return Err(error);
+        }
+        if self.reads.len() > MULTI_OPS_MAX {
+            let rule = "a multi-read has at most 65536 reads";
+            return Err(Error::invalid("number of reads", self.reads.len(), rule));
+        }
+        let paths: Vec<Arc<str>> = self
+            .reads
+            .iter()
+            .map(|read| match read {
+                ReadOp::GetData { path } | ReadOp::Children { path } => Arc::clone(path),
+            })
+            .collect();
+        let root: Arc<str> = Path::root().into();
+        let subject = Subject::new("multi-read of", paths.first().unwrap_or(&root));
+        let request = Request::Read(Read::Multi(self.reads));
+        let (answers, zxid) = match self.client.call(request, subject).await? {
+            (Response::MultiRead(answers), zxid) => (answers, zxid),
+            (other, _) => return Err(unexpected("multi-read", &other)),
+        };
+        let named = |(answer, path): (Result<_, _>, Arc<str>)| {
+            answer.map_err(|code| Error::Refused {
+                request: format!("read of {path:?}"),
+                path,
+                code,
+                rule: code.rule().into(),
+                index: None,
+            })
+        };
+        Ok((answers.into_iter().zip(paths).map(named).collect(), zxid))
+    }
 }
 
 impl IntoFuture for MultiRead {
@@ -192,39 +230,7 @@ impl IntoFuture for MultiRead {
 
     /// The answers in the order of the questions; one that is refused does not stop the others.
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            if let Some(error) = self.invalid {
-                return Err(error);
-            }
-            if self.reads.len() > MULTI_OPS_MAX {
-                let rule = "a multi-read has at most 65536 reads";
-                return Err(Error::invalid("number of reads", self.reads.len(), rule));
-            }
-            let paths: Vec<Arc<str>> = self
-                .reads
-                .iter()
-                .map(|read| match read {
-                    ReadOp::GetData { path } | ReadOp::Children { path } => Arc::clone(path),
-                })
-                .collect();
-            let root: Arc<str> = Path::root().into();
-            let subject = Subject::new("multi-read of", paths.first().unwrap_or(&root));
-            let request = Request::Read(Read::Multi(self.reads));
-            let answers = match self.client.call(request, subject).await? {
-                (Response::MultiRead(answers), _) => answers,
-                (other, _) => return Err(unexpected("multi-read", &other)),
-            };
-            let named = |(answer, path): (Result<_, _>, Arc<str>)| {
-                answer.map_err(|code| Error::Refused {
-                    request: format!("read of {path:?}"),
-                    path,
-                    code,
-                    rule: code.rule().into(),
-                    index: None,
-                })
-            };
-            Ok(answers.into_iter().zip(paths).map(named).collect())
-        })
+        Box::pin(async move { self.with_zxid().await.map(|(answers, _)| answers) })
     }
 }
 

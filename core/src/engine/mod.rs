@@ -6,14 +6,26 @@
 //!
 //! Validity is decided here, where the state is: a request is logged first and judged when it is
 //! applied. A failed write takes a zxid too.
+//!
+//! [`Engine::snapshot`] is the state of one moment, to be written out in [`EngineView::chunks`];
+//! [`Restore`] makes an engine of them.
+
+mod figures;
+mod restore;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
+pub use self::restore::{Restore, RestoreError};
+pub use self::snapshot::{EngineView, SnapshotChunks};
 use crate::model::limits::{MULTI_OPS_MAX, REPLY_BYTES_MAX};
 use crate::model::{
     Code, Entry, Event, EventKind, Identity, Op, OpResult, Perms, Read, ReadOp, ReadOpResult,
     Rearm, Refusal, Response, SessionId, WatchRequest, Write, Zxid, ZxidGate,
 };
+pub use crate::plant::Plant;
 pub use crate::session::SessionInfo;
 use crate::session::Sessions;
 use crate::tree::{Change, Effect, EffectKind, Tree, TreeView};
@@ -338,6 +350,12 @@ impl Engine {
         self.watches.add(reader.session, &reader.identities, path, kinds)
     }
 
+    /// Makes a mistake from now on, to show that a test finds it.
+    #[cfg(feature = "testing")]
+    pub fn plant(&mut self, plant: Plant) {
+        self.tree.planted.set(plant);
+    }
+
     /// Leaves the watches of a client that comes back; where something changed since, it is told
     /// at once instead. Persistent watches cannot know what they missed and are only left.
     fn rearm(
@@ -346,6 +364,9 @@ impl Engine {
         rearm: &Rearm,
         fired: &mut Vec<Fired>,
     ) -> Result<(), Refusal> {
+        if self.tree.planted.is(Plant::LostRearm) {
+            return Ok(());
+        }
         for path in &rearm.data {
             match self.tree.stat(path) {
                 None => self.tell_missed(reader, path, EventKind::Deleted, fired),
@@ -412,6 +433,11 @@ impl Engine {
         self.sessions.info(id)
     }
 
+    /// All open sessions, in the order of their numbers.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, SessionInfo)> {
+        self.sessions.iter()
+    }
+
     /// Whether the session is open and this is its password, compared in constant time.
     pub fn admits(&self, id: SessionId, password: &[u8]) -> bool {
         self.sessions.admits(id, password)
@@ -425,51 +451,12 @@ impl Engine {
     /// A number that is equal on replicas which have applied the same entries, and differs, but
     /// for chance, when their state does.
     pub fn digest(&self) -> u64 {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        hasher.update(&self.tree.digest().to_le_bytes());
-        hasher.update(&self.sessions.digest().to_le_bytes());
-        hasher.update(&self.last_zxid().as_i64().to_le_bytes());
-        hasher.digest()
+        digest_of(self.tree.digest(), self.sessions.digest(), self.last_zxid())
     }
 
     /// The tree as it is now, to be read while applying goes on.
     pub fn view(&self) -> TreeView {
         self.tree.view()
-    }
-
-    /// How many znodes there are, the coordinator's own included.
-    pub fn znode_count(&self) -> usize {
-        self.tree.len()
-    }
-
-    /// How many of them are ephemeral.
-    pub fn ephemeral_count(&self) -> usize {
-        self.tree.ephemeral_count()
-    }
-
-    /// Bytes of all names and data.
-    pub fn approximate_data_bytes(&self) -> usize {
-        self.tree.approximate_data_bytes()
-    }
-
-    /// How many sessions are open.
-    pub fn session_count(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// How many pairs of session and path have a watch on this member.
-    pub fn watch_count(&self) -> usize {
-        self.watches.len()
-    }
-
-    /// How many sessions watch something on this member.
-    pub fn watching_session_count(&self) -> usize {
-        self.watches.session_count()
-    }
-
-    /// How many paths are watched on this member.
-    pub fn watched_path_count(&self) -> usize {
-        self.watches.path_count()
     }
 
     /// Sets how many children `parent` has ever had, which is the next sequence suffix.
@@ -480,6 +467,14 @@ impl Engine {
     pub fn set_sequence(&mut self, parent: &str, creates: i32) -> Result<(), Refusal> {
         self.tree.set_sequence(parent, creates)
     }
+}
+
+fn digest_of(tree: u64, sessions: u64, last_zxid: Zxid) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(&tree.to_le_bytes());
+    hasher.update(&sessions.to_le_bytes());
+    hasher.update(&last_zxid.as_i64().to_le_bytes());
+    hasher.digest()
 }
 
 /// What an answer takes in a reply, but for what all of them take.

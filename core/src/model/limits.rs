@@ -83,3 +83,6 @@ pub const OUTSTANDING_UNITS_MAX: u32 = 4_096;
 
 /// The unit in which requests under way are counted, in bytes.
 pub const OUTSTANDING_UNIT_BYTES: usize = 4_096;
+
+/// Bytes after which a piece of a snapshot ends, with the record that is being written then.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;

@@ -72,8 +72,12 @@ impl Path {
     /// # Errors
     /// [`Error::Invalid`] if `name` is not one valid part.
     pub fn join(&self, name: &str) -> Result<Path, Error> {
-        if name.contains('/') {
-            return Err(Error::invalid("name", name, "the name of a child has no /"));
+        if name.is_empty() || name.contains('/') {
+            return Err(Error::invalid(
+                "name",
+                name,
+                "the name of a child is not empty and has no /",
+            ));
         }
         let parent = if self.is_root() { "" } else { &self.0 };
         Path::new(format!("{parent}/{name}"))
@@ -202,5 +206,6 @@ mod tests {
         assert_eq!(Path::root().join("a").expect("valid").as_str(), "/a");
         assert_eq!(path.join("c").expect("valid").as_str(), "/a/b/c");
         assert!(path.join("c/d").is_err() && path.join("").is_err() && path.join("..").is_err());
+        assert!(Path::root().join("").is_err() && Path::root().join(".").is_err());
     }
 }

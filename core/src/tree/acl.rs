@@ -9,8 +9,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::arena::{Arena, Slots};
 use super::digest;
+use crate::arena::{Arena, Slots};
 use crate::model::limits::ACL_ENTRIES_MAX;
 use crate::model::{Acl, Code, Identity, Perms, Refusal};
 

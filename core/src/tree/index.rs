@@ -2,8 +2,8 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 
-use super::arena::Slots;
 use super::node::{NIL, Node, NodeId};
+use crate::arena::Slots;
 
 /// Finds a znode by its path, and keeps no path.
 ///
@@ -40,7 +40,8 @@ impl Index {
         Index { slots: vec![Slot::default(); SLOTS_MIN], znodes: 0, hasher: RandomState::default() }
     }
 
-    fn hash(&self, path: &str) -> u32 {
+    /// Where the znode of that path is put.
+    pub(super) fn hash(&self, path: &str) -> u32 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(path.as_bytes());
         (hasher.finish() >> 32) as u32
@@ -83,6 +84,25 @@ impl Index {
         self.znodes += 1;
     }
 
+    /// Puts all znodes of a tree into an index that was empty; `hashes` are those of their paths, by
+    /// their numbers.
+    ///
+    /// # Errors
+    /// A znode whose path another one has too.
+    pub(super) fn fill(&mut self, nodes: &Slots<Node>, hashes: &[u32]) -> Result<(), NodeId> {
+        let slots = (hashes.len() * 4 / 3 + 1).next_power_of_two().max(SLOTS_MIN);
+        self.slots = vec![Slot::default(); slots];
+        for (node, hash) in (0..).zip(hashes).skip(EMPTY as usize + 1) {
+            let place = self.place(*hash, |slot| are_twins(nodes, slot.node, node));
+            if self.slots[place].node != EMPTY {
+                return Err(node);
+            }
+            self.slots[place] = Slot { hash: *hash, node };
+            self.znodes += 1;
+        }
+        Ok(())
+    }
+
     pub(super) fn remove(&mut self, path: &str, node: NodeId) {
         let mask = self.slots.len() - 1;
         let mut hole = self.place(self.hash(path), |slot| slot.node == node);
@@ -117,6 +137,12 @@ pub(super) fn is_at(nodes: &Slots<Node>, id: NodeId, path: &str) -> bool {
         (node, rest) = (nodes.get(node.parent), above);
     }
     rest.is_empty()
+}
+
+/// Whether two znodes have the same path, if no two others above them have.
+fn are_twins(nodes: &Slots<Node>, one: NodeId, other: NodeId) -> bool {
+    let (one, other) = (nodes.get(one), nodes.get(other));
+    one.parent == other.parent && one.name() == other.name()
 }
 
 #[cfg(test)]

@@ -57,6 +57,11 @@ impl Lifetimes {
         self.ephemerals.get(&session).into_iter().flatten().copied()
     }
 
+    /// The sessions that have ephemeral znodes, in no order.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.ephemerals.keys().copied()
+    }
+
     pub(super) fn ephemeral_count(&self) -> usize {
         self.ephemeral_count
     }

@@ -8,7 +8,6 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `node` | one znode: 160 bytes that hold its name and data too if they are small |
-//! | `arena` | the slots, in chunks that are copied on the first write after a view |
 //! | `index` | the table from path to znode |
 //! | `acl` | what ACLs are accepted and permit; each list is kept once |
 //! | `lifetimes` | ephemerals by session, containers and TTL znodes by the time they are due |
@@ -18,15 +17,18 @@
 //! | `multi` | transactions: all operations or none |
 //! | `read` | what is asked |
 //! | `view` | [`TreeView`]: a point in time, for snapshots |
+//! | `record`, `dump`, `build` | a znode in a snapshot, a view written out, a tree made of that |
 
 mod acl;
-mod arena;
+mod build;
 mod digest;
+mod dump;
 mod index;
 mod lifetimes;
 mod multi;
 mod node;
 mod read;
+mod record;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -36,13 +38,16 @@ mod write;
 use std::sync::Arc;
 
 use self::acl::AclTable;
-use self::arena::Arena;
 use self::index::Index;
 use self::lifetimes::Lifetimes;
 use self::node::{Content, Life, NIL, Node, NodeId};
+use crate::arena::Arena;
 use crate::model::{Acl, Identity, SessionId, Zxid};
+use crate::plant::Planted;
 
 pub use self::acl::AclId;
+pub(crate) use self::build::TreeBuilder;
+pub(crate) use self::dump::TreeDump;
 pub use self::view::{TreeView, ZnodeView};
 
 /// The znodes that every tree has and nobody can delete.
@@ -88,6 +93,8 @@ pub enum EffectKind {
 
 /// The znodes of one coordinator, of one moment.
 pub struct Tree {
+    /// Mistakes for tests.
+    pub(crate) planted: Planted,
     nodes: Arena<Node>,
     index: Index,
     acls: AclTable,
@@ -123,7 +130,16 @@ impl Tree {
         let root = nodes.insert(root);
         assert_eq!(root, index::EMPTY, "the index takes the root's number for no znode");
         let (index, lifetimes) = (Index::new(), Lifetimes::default());
-        let mut tree = Tree { nodes, index, acls, lifetimes, digest, bytes: 0, root };
+        let mut tree = Tree {
+            planted: Planted::default(),
+            nodes,
+            index,
+            acls,
+            lifetimes,
+            digest,
+            bytes: 0,
+            root,
+        };
         // The server's own znodes are not counted as created children of their parents.
         let uncounted = store::Tally { creates: 0, pzxid: 0 };
         let zookeeper = tree.attach("/zookeeper", special(root, "/zookeeper"), uncounted);

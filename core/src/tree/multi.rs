@@ -5,6 +5,7 @@ use super::store::Tally;
 use super::{Change, Effect, Tree};
 use crate::model::limits::{MULTI_BYTES_MAX, MULTI_OPS_MAX};
 use crate::model::{Code, Op, OpResult, Refusal};
+use crate::plant::Plant;
 
 /// How one operation of a transaction is undone. Done strictly backwards, so that each finds
 /// the tree as its operation had left it, numbers of slots included.
@@ -43,7 +44,9 @@ impl Tree {
                 Ok(result) => results.push(result),
                 Err(refusal) => {
                     effects.truncate(effects_before);
-                    self.undo(journal);
+                    if !self.planted.is(Plant::HalfMulti) {
+                        self.undo(journal);
+                    }
                     return Err(Refusal { index: Some(index as u32), ..refusal });
                 }
             }

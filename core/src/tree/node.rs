@@ -141,6 +141,16 @@ impl Life {
             Life::Ttl { ttl_ms } => (3, ttl_ms),
         }
     }
+
+    /// The opposite; of the kind only two bits count.
+    pub(super) fn unpack(kind: u32, owner: i64) -> Life {
+        match kind & 3 {
+            0 => Life::Persistent,
+            1 => Life::Ephemeral(SessionId(owner)),
+            2 => Life::Container,
+            _ => Life::Ttl { ttl_ms: owner },
+        }
+    }
 }
 
 /// What a znode says besides its Stat: name and data, together with their digest.
@@ -256,12 +266,7 @@ impl Node {
     }
 
     pub(super) fn life(&self) -> Life {
-        match self.layout >> KIND_SHIFT {
-            0 => Life::Persistent,
-            1 => Life::Ephemeral(SessionId(self.owner)),
-            2 => Life::Container,
-            _ => Life::Ttl { ttl_ms: self.owner },
-        }
+        Life::unpack(self.layout >> KIND_SHIFT, self.owner)
     }
 
     pub(super) fn is_ephemeral(&self) -> bool {

@@ -2,9 +2,9 @@
 //! digest, the lifetimes and the ACLs' counts true, so that the operations need not think of
 //! them; and each is undone by its opposite.
 
-use super::arena::Slots;
 use super::node::{NIL, Node, NodeId};
 use super::{AclId, Tree};
+use crate::arena::Slots;
 use crate::model::{Code, Identity, Perms, Refusal};
 
 /// What of a parent's Stat changes with its list of children.

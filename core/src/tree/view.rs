@@ -1,16 +1,16 @@
 use super::acl::Entry;
-use super::arena::Slots;
 use super::node::{Node, NodeId};
 use super::store::successor;
+use crate::arena::Slots;
 use crate::model::{Acl, CreateMode, Stat};
 
 /// A tree at one point in time, unaffected by what is done to the tree later. It can be sent to
 /// another thread and written out there.
 #[derive(Clone)]
 pub struct TreeView {
-    nodes: Slots<Node>,
-    acls: Slots<Entry>,
-    root: NodeId,
+    pub(super) nodes: Slots<Node>,
+    pub(super) acls: Slots<Entry>,
+    pub(super) root: NodeId,
     znodes: usize,
     digest: u64,
 }

@@ -9,6 +9,7 @@ use super::store::Tally;
 use super::{AclId, Change, Effect, EffectKind, SPECIAL_PATHS, Tree, acl, digest};
 use crate::model::limits::{DATA_BYTES_MAX, SEQUENCE_MAX};
 use crate::model::{Acl, Code, Create, Op, OpResult, Perms, Refusal, Stat, validate_path};
+use crate::plant::Plant;
 
 /// Where an operation of a transaction writes how it is undone; `None` outside of one.
 pub(super) type Journal<'a> = Option<&'a mut Vec<Undo>>;
@@ -68,7 +69,11 @@ impl Tree {
         let acl = acl::resolve(&create.acl, change.identities)?;
         let parent = self.parent(&create.path[..slash]).ok_or(NO_PARENT)?;
         self.require(parent, change.identities, Perms::CREATE, "a create needs CREATE above")?;
-        let creates = self.node(parent).creates;
+        let creates = if self.planted.is(Plant::ReusedSequence) {
+            self.node(parent).children as i32
+        } else {
+            self.node(parent).creates
+        };
         let path = if !create.mode.is_sequential() {
             Arc::clone(&create.path)
         } else if creates <= SEQUENCE_MAX {
@@ -248,6 +253,9 @@ impl Tree {
         let ids = self.lifetimes.of_session(change.session);
         let mut ephemerals: Vec<(String, NodeId)> = ids.map(|id| (self.path(id), id)).collect();
         ephemerals.sort_unstable();
+        if self.planted.is(Plant::EphemeralLeft) {
+            ephemerals.pop();
+        }
         for (path, id) in ephemerals {
             self.end(change, id, path.into(), effects, None);
         }

@@ -22,6 +22,22 @@ pub enum DecodeError {
         /// What it holds.
         value: i32,
     },
+    /// Written by a version that this one does not know (our own formats only).
+    #[error("format {found} of a {what}: this version reads format {known} only")]
+    UnknownFormat {
+        /// What was to be read.
+        what: &'static str,
+        /// Its format.
+        found: u8,
+        /// The format that is known.
+        known: u8,
+    },
+    /// A text that is not UTF-8 (our own formats only: the protocol's are mended).
+    #[error("a text that is not UTF-8")]
+    NotText,
+    /// Bytes behind the end of the record (our own formats only).
+    #[error("bytes behind the end of the record")]
+    Trailing,
 }
 
 /// Reads a payload from front to back.
@@ -43,6 +59,28 @@ impl Decoder {
         if self.payload.len() < bytes { Err(DecodeError::CutOff) } else { Ok(()) }
     }
 
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.need(1)?;
+        Ok(self.payload.get_u8())
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.need(4)?;
+        Ok(self.payload.get_u32())
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.need(8)?;
+        Ok(self.payload.get_u64())
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        self.need(N)?;
+        let mut array = [0; N];
+        self.payload.copy_to_slice(&mut array);
+        Ok(array)
+    }
+
     pub(super) fn i32(&mut self) -> Result<i32, DecodeError> {
         self.need(4)?;
         Ok(self.payload.get_i32())
@@ -54,8 +92,7 @@ impl Decoder {
     }
 
     pub(super) fn bool(&mut self) -> Result<bool, DecodeError> {
-        self.need(1)?;
-        Ok(self.payload.get_u8() != 0)
+        Ok(self.u8()? != 0)
     }
 
     /// A buffer; `None` if it is null. It shares the frame's memory.
@@ -81,6 +118,22 @@ impl Decoder {
     pub(super) fn path(&mut self) -> Result<Arc<str>, DecodeError> {
         let bytes = self.buffer()?.unwrap_or_default();
         Ok(Arc::from(String::from_utf8_lossy(&bytes)))
+    }
+
+    /// A text of our own formats: neither null nor mended, so that what is read again is what was
+    /// written.
+    pub(super) fn text<T>(&mut self, text: impl FnOnce(&str) -> T) -> Result<T, DecodeError> {
+        let bytes = self.buffer()?.ok_or(DecodeError::BadCount)?;
+        std::str::from_utf8(&bytes).map(text).map_err(|_| DecodeError::NotText)
+    }
+
+    /// A vector of our own formats: never null.
+    pub(super) fn list<T>(
+        &mut self,
+        item_bytes_min: usize,
+        item: impl FnMut(&mut Decoder) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        self.vector(item_bytes_min, item)?.ok_or(DecodeError::BadCount)
     }
 
     /// A vector; `None` if it is null. `item_bytes_min`: the least that one item takes, so that

@@ -1,4 +1,5 @@
-//! The ZooKeeper protocol: records and frames (jute), for listener and client alike.
+//! The ZooKeeper protocol: records and frames (jute), for listener and client alike; and log entries
+//! in bytes.
 //!
 //! A frame is a length and a payload. Every length and count is checked against what is there
 //! before anything is allocated for it; no input makes this module panic.
@@ -11,8 +12,10 @@
 //! | `request` | requests, both directions, and the shape of their replies |
 //! | `reply` | replies and events, both directions |
 //! | `multi` | transactions and multi-reads, both directions |
+//! | `entry` | log entries, in a format of our own |
 
 mod connect;
+mod entry;
 mod jute;
 mod multi;
 mod records;
@@ -24,6 +27,7 @@ mod tests;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub use connect::{ConnectReply, ConnectRequest};
+pub use entry::{decode_entry, encode_entry};
 pub use jute::DecodeError;
 pub use reply::{Incoming, decode_incoming, encode_event, encode_refusal, encode_reply};
 pub use request::{Refused, Shape, SubmittedRequest, decode_request, encode_request};

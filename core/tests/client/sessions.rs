@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_core::client::SessionStatus;
+use synod_core::client::{Client, SessionStatus};
 use synod_core::model::{Error, SessionEnd};
 use synod_core::testing::{Coordinator, LATENCY_MS};
 use tokio::time::Instant;
@@ -173,4 +173,35 @@ async fn connecting_to_nobody_fails_in_time() {
     let error = answer.expect_err("nobody is there");
     assert!(matches!(error, Error::Connect { .. }) && error.retryable(), "{error}");
     assert_eq!(took, Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_connects_in_the_background_waits_for_its_first_session() {
+    let zk = Coordinator::start();
+    let client = zk.builder().connect_in_background().expect("a valid connect string");
+    zk.disconnect(&client, Duration::from_secs(20));
+    assert!(client.session().end().is_some(), "there is none yet");
+    let start = Instant::now();
+    client.create("/a", b"").ephemeral().await.expect("it waits");
+    assert!(start.elapsed() >= Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(client.session().status(), SessionStatus::Connected);
+    client.close().await.expect("connected");
+
+    let client = zk.builder().connect_in_background().expect("a valid connect string");
+    zk.disconnect(&client, LONG);
+    let start = Instant::now();
+    let error = client.get("/").await.expect_err("nobody can be reached");
+    assert!(error.session_over() && start.elapsed() >= Duration::from_secs(30), "{error}");
+    client.close().await.expect("nothing is left to tell");
+    let error = client.get("/").await.expect_err("closed");
+    assert!(matches!(error, Error::SessionOver { end: SessionEnd::Closed, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_embedded_client_is_connected_at_once_in_the_background_too() {
+    let client = Client::builder().auth_digest("ann", "secret").connect_in_background();
+    let client = client.expect("a valid connect string");
+    assert_eq!(client.session().status(), SessionStatus::Connected);
+    let identities = client.who_am_i().await.expect("it is here");
+    assert!(identities.iter().any(|identity| identity.id.starts_with("ann")), "{identities:?}");
 }

@@ -1,84 +1,253 @@
 //! The state of a member, and what becomes of one request. Everything here is done with the
 //! member's lock held.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use hashbrown::HashMap;
-use synod_core::digest_identity;
 use synod_core::engine::{Applied, Engine, Fired};
-use synod_core::model::limits::REPLY_BYTES_MAX;
-use synod_core::model::{
-    Code, Entry, Identity, Refusal, Request, Response, SessionId, Write, Zxid,
-};
-use synod_core::wire::{Shape, SubmittedRequest, encode_refusal, encode_reply};
+use synod_core::model::{Code, Entry, Refusal, Response, SessionId, Write, Zxid};
+use synod_core::wire::{ConnectReply, encode_entry};
+use tokio::sync::oneshot;
 
-use super::{Decoded, Member, Seat};
-use crate::counters::{Counters, count};
-use crate::expiry::{Deadline, Expiry};
-use crate::limits::IDENTITIES_MAX;
+use super::open::Opening;
+use super::outgoing::{Outgoing, Waiter};
+use super::replica::Digests;
+use super::seat::{Seat, Slot};
+use super::watchman::Watchman;
+use crate::bug::{Bug, Planted};
+use crate::counters::{Counters, Latency, count};
 use crate::outbox::Fate;
 use crate::roster::Peer;
 
-/// There is one leader, and never another.
+/// Where entries are committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Log {
+    /// Here and now: nothing outlives the process, and there is no other member. There is one
+    /// leader, and never another.
+    Volatile,
+    /// In the replicated log: an entry is applied when the log says so.
+    Replicated,
+}
+
+/// The term of a volatile log.
 const TERM: u64 = 1;
 
-/// An open session.
-pub(super) struct Live {
-    pub(super) timeout_ms: u32,
-    pub(super) deadline: Deadline,
-    pub(super) attachment: Zxid,
-    /// Where its events go; `None` while it has no connection.
-    pub(super) peer: Option<Arc<Peer>>,
+/// What a member is to the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// There are no others.
+    Standalone,
+    /// It leads.
+    Leader,
+    /// Another leads.
+    Follower,
+    /// Another leads, and this one has no vote.
+    Observer,
+    /// Nobody is known to lead.
+    #[default]
+    Looking,
+}
+
+impl Role {
+    /// What a member is called that follows.
+    pub(crate) fn of_follower(votes: bool) -> Role {
+        if votes { Role::Follower } else { Role::Observer }
+    }
 }
 
 pub(super) struct State {
+    /// Mistakes for tests.
+    pub(super) planted: Planted,
     pub(super) engine: Engine,
-    /// Looked up only, never iterated: its order cannot show.
-    pub(super) sessions: HashMap<SessionId, Live, foldhash::fast::RandomState>,
-    pub(super) expiry: Expiry,
+    pub(super) log: Log,
+    pub(super) role: Role,
+    /// How many members there are, itself among them.
+    pub(super) members: usize,
+    /// Sessions that have their connection here. Iterated only where order cannot show.
+    pub(super) seats: HashMap<SessionId, Seat, foldhash::fast::RandomState>,
+    /// Connections that wait for their session.
+    pub(super) openings: BTreeMap<u64, Opening>,
+    /// What is to be taken to the leader.
+    pub(super) outgoing: Outgoing,
+    /// Looks for dead sessions, where that is this member's office.
+    pub(super) watchman: Option<Watchman>,
     pub(super) last_session: i64,
+    /// The place of the last entry in the replicated log that was applied.
+    pub(super) applied_index: u64,
+    /// Those who wait for an entry to be applied.
+    pub(super) barriers: BTreeMap<u64, Vec<Waiter>>,
+    /// What the members compare.
+    pub(super) digests: Digests,
+    /// Bytes of the writes that are on their way through the log.
+    pub(super) unapplied_bytes: usize,
+    /// Connections that wait for them to become fewer.
+    pub(super) stalled: Vec<Arc<Peer>>,
     /// Kept between calls for its capacity; empty outside of them.
     pub(super) fired: Vec<Fired>,
+    /// The connection whose turn it is: it needs no notice of what is done for it.
+    pub(super) serving: Option<u64>,
     /// Whose tasks are to be woken when the lock is given back.
     pub(super) woken: Vec<Arc<Peer>>,
+    /// How long the requests took that were answered since the lock was taken.
+    pub(super) latency: Latency,
     pub(super) counters: Arc<Counters>,
-}
-
-/// What came of one request.
-pub(super) struct Answer {
-    /// Bytes that wait in the outbox by now.
-    pub(super) waiting_bytes: usize,
-    /// The connection ends with this reply.
-    pub(super) closes: bool,
-    pub(super) auth_failed: bool,
+    /// Who is told of each entry that is applied.
+    #[cfg(feature = "testing")]
+    pub(super) tap: Option<Arc<dyn crate::Tap>>,
 }
 
 impl State {
-    /// Commits an entry: **the seam to the log**. Its events are in the outboxes when this
-    /// returns.
-    fn propose(&mut self, entry: &Entry) -> Applied {
-        let applied = self.engine.apply(TERM, entry, &mut self.fired);
-        self.deliver();
-        applied
+    /// Hands an entry to the log: **the seam**. A volatile log has applied it when this returns.
+    pub(super) fn propose(&mut self, mut entry: Entry, time_ms: i64) {
+        match self.log {
+            Log::Volatile => {
+                entry.time_ms = time_ms;
+                self.commit(TERM, &entry);
+            }
+            Log::Replicated => {
+                let mut encoded = bytes::BytesMut::new();
+                encode_entry(&mut encoded, &entry);
+                let pinned = matches!(entry.request, Write::ExpireSession { .. });
+                let entry = encoded.freeze();
+                self.outgoing.propose(entry, pinned);
+            }
+        }
     }
 
-    /// Commits what no client's request stands behind, or what opens a connection's count.
+    /// Proposes what no connection's count holds.
     pub(super) fn propose_system(
         &mut self,
         session: SessionId,
+        ticket: u64,
         time_ms: i64,
         request: Write,
-    ) -> Applied {
+    ) {
         let (attachment, identities) = (Zxid::ZERO, Arc::from([]));
-        let entry = Entry { session, attachment, sequence: 0, identities, time_ms, request };
-        self.propose(&entry)
+        let entry =
+            Entry { session, attachment, sequence: ticket, identities, time_ms: 0, request };
+        self.outgoing.next_number();
+        self.propose(entry, time_ms);
     }
 
-    fn deliver(&mut self) {
+    /// Applies an entry that is committed, tells those who watch, and answers who asked if that
+    /// is a connection of this member.
+    pub(super) fn commit(&mut self, term: u64, entry: &Entry) {
+        let applied = self.engine.apply(term, entry, &mut self.fired);
+        #[cfg(feature = "testing")]
+        if let Some(tap) = &self.tap {
+            tap.applied(applied.zxid, entry);
+        }
+        match &entry.request {
+            Write::CreateSession { timeout_ms, .. } | Write::Attach { timeout_ms } => {
+                self.attached(entry.sequence, *timeout_ms, applied.result);
+            }
+            Write::ExpireSession { id, .. } => {
+                self.deliver();
+                match applied.result {
+                    Ok(_) => {
+                        tracing::info!(session = %id, "the session has expired");
+                        count(&self.counters.sessions_expired);
+                        self.unseat(*id, Fate::Cut);
+                        self.watch_over(|watchman| watchman.forget(*id));
+                    }
+                    // It was heard of after it was judged.
+                    Err(_) => {
+                        let info = self.engine.session(*id);
+                        self.watch_over(|watchman| watchman.spare(*id, info));
+                    }
+                }
+            }
+            Write::Reap { .. } => self.deliver(),
+            request => {
+                // Events first: nobody sees a change before being told of it.
+                let late = self.planted.is(Bug::EventsLate);
+                if !late {
+                    self.deliver();
+                }
+                let closes = matches!(request, Write::CloseSession) && applied.result.is_ok();
+                self.complete(entry, applied);
+                if late {
+                    self.deliver();
+                }
+                if closes {
+                    self.unseat(entry.session, Fate::Drain);
+                    self.watch_over(|watchman| watchman.forget(entry.session));
+                }
+            }
+        }
+    }
+
+    pub(super) fn watch_over(&mut self, act: impl FnOnce(&mut Watchman)) {
+        if let Some(watchman) = &mut self.watchman {
+            act(watchman);
+        }
+    }
+
+    /// A session was opened or attached to another connection, of this member or another; or it
+    /// could not be.
+    fn attached(&mut self, ticket: u64, timeout_ms: u32, result: Result<Response, Refusal>) {
+        let opening = self.openings.remove(&ticket);
+        let Ok(Response::Attached { session, attachment }) = result else {
+            // Who opens is told by the end of its channel.
+            return;
+        };
+        // The connection before, wherever it was, has lost the session, and its watches.
+        if opening.is_some() || !self.planted.is(Bug::KeepsBefore) {
+            self.unseat(session, Fate::Cut);
+            self.engine.disconnect(session);
+        }
+        self.watch_over(|watchman| watchman.enter(session, timeout_ms));
+        let Some(opening) = opening else { return };
+        let Opening { peer, reader, password, read_only, opened, .. } = opening;
+        let reply = ConnectReply {
+            timeout_ms: timeout_ms as i32,
+            session,
+            password: password.0.to_vec().into(),
+            read_only: read_only.map(|_| false),
+        };
+        peer.outbox.reply(|out| reply.encode(out));
+        peer.session.store(session.0, Relaxed);
+        peer.timeout_ms.store(timeout_ms, Relaxed);
+        let reader = synod_core::engine::Reader { session, ..reader };
+        let seat = Seat {
+            peer,
+            reader,
+            attachment,
+            sequence: 0,
+            queue: Default::default(),
+            queued_bytes: 0,
+            unapplied_bytes: 0,
+            hungry: false,
+            touched: false,
+        };
+        self.seats.insert(session, seat);
+        if opened.send((session, attachment)).is_err() {
+            // It went away while it waited; the session lives on without a connection.
+            self.unseat(session, Fate::Cut);
+        }
+    }
+
+    /// Takes the session's connection from it.
+    pub(super) fn unseat(&mut self, session: SessionId, fate: Fate) {
+        let Some(seat) = self.seats.remove(&session) else { return };
+        // Without a leader nobody takes its writes, and one connection after the other may leave some.
+        let left = match self.log {
+            Log::Volatile => 0,
+            Log::Replicated => seat.untaken_bytes(self.outgoing.taken),
+        };
+        self.outgoing.left_bytes += left;
+        self.unapplied_bytes -= seat.unapplied_bytes - left;
+        seat.peer.session.store(0, Relaxed);
+        seat.peer.queued.store(0, Relaxed);
+        seat.peer.outbox.end(fate);
+    }
+
+    pub(super) fn deliver(&mut self) {
         for Fired { session, event } in self.fired.drain(..) {
-            let live = self.sessions.get(&session);
-            if let Some(peer) = live.and_then(|live| live.peer.as_ref()) {
+            if let Some(Seat { peer, .. }) = self.seats.get(&session) {
                 count(&peer.packets_sent);
                 count(&self.counters.packets_sent);
                 if peer.outbox.event(&event) {
@@ -88,155 +257,155 @@ impl State {
         }
     }
 
-    /// Gives the session to a connection.
-    pub(super) fn seat(
-        &mut self,
-        id: SessionId,
-        attachment: Zxid,
-        timeout_ms: u32,
-        peer: &Arc<Peer>,
-    ) {
-        let now_ms = self.expiry.now_ms(tokio::time::Instant::now());
-        let deadline = self.expiry.enter(id, now_ms, timeout_ms);
-        let live = Live { timeout_ms, deadline, attachment, peer: Some(Arc::clone(peer)) };
-        if let Some(before) = self.sessions.insert(id, live).and_then(|before| before.peer) {
-            before.session.store(0, Relaxed);
-            before.outbox.end(Fate::Cut);
+    /// A connection's write was applied.
+    fn complete(&mut self, entry: &Entry, applied: Applied) {
+        let seat = self.seats.get_mut(&entry.session);
+        let Some(seat) = seat.filter(|seat| seat.attachment == entry.attachment) else { return };
+        let before = seat.unapplied_bytes;
+        if seat.applied(entry.sequence, applied) {
+            self.unapplied_bytes -= before - seat.unapplied_bytes;
+            self.flush(entry.session);
         }
     }
 
-    /// Something came from the session, over that attachment.
-    pub(super) fn hear(&mut self, seat: &Seat) -> Result<(), Refusal> {
-        let now_ms = self.expiry.now_ms(tokio::time::Instant::now());
-        match self.sessions.get_mut(&seat.reader.session) {
-            Some(live) if live.attachment == seat.attachment => {
-                live.deadline.heard(now_ms, live.timeout_ms);
-                Ok(())
+    /// Answers what is done at the front of a connection's queue. What stands there then, if it
+    /// can be done, is the connection's own task's to do.
+    pub(super) fn flush(&mut self, session: SessionId) {
+        let last_zxid = self.engine.last_zxid();
+        let Some(seat) = self.seats.get_mut(&session) else { return };
+        let mut answered = false;
+        while seat.queue.front().is_some_and(Slot::is_done) {
+            answered = true;
+            match seat.queue.pop_front() {
+                Some(Slot::Write { arrived, xid, shape, done: Some(applied), .. }) => {
+                    seat.reply(xid, applied.zxid, &shape, &applied.result);
+                    self.latency.add(arrived.elapsed());
+                    if applied.result.as_ref().err().is_some_and(ends_the_attachment) {
+                        seat.peer.outbox.end(Fate::Drain);
+                        seat.queue.clear();
+                        seat.queued_bytes = 0;
+                    }
+                }
+                Some(Slot::Asked { arrived, xid, shape, .. }) => {
+                    seat.reply(xid, last_zxid, &shape, &Ok(Response::Done));
+                    self.latency.add(arrived.elapsed());
+                }
+                _ => {}
             }
-            Some(_) => Err(Refusal::new(Code::SessionMoved, Code::SessionMoved.rule())),
-            None => Err(Refusal::new(Code::SessionExpired, Code::SessionExpired.rule())),
+        }
+        seat.count_queue();
+        if self.serving == Some(seat.peer.number) {
+            return;
+        }
+        let fed = answered && std::mem::take(&mut seat.hungry);
+        let runnable = fed || matches!(seat.queue.front(), Some(Slot::Other { .. }));
+        if runnable {
+            seat.peer.runnable.store(true, Relaxed);
+        }
+        if (answered || runnable) && seat.peer.outbox.notice() {
+            self.woken.push(Arc::clone(&seat.peer));
         }
     }
 
-    /// Answers a request of a connection that no longer has its session.
-    pub(super) fn turn_away(&self, peer: &Peer, decoded: Decoded, refusal: Refusal) -> Answer {
-        let xid = decoded.map_or_else(|refused| refused.xid, |submitted| submitted.xid);
-        let zxid = self.engine.last_zxid();
-        let encode = |out: &mut _| encode_reply(out, xid, zxid, &Shape::Empty, &Err(refusal));
-        Answer { waiting_bytes: peer.outbox.reply(encode), closes: true, auth_failed: false }
+    /// Something came from the session over that attachment. `None` if it has lost the session.
+    pub(super) fn hear(&mut self, session: SessionId, attachment: Zxid) -> Option<&mut Seat> {
+        let seat = self.seats.get_mut(&session).filter(|seat| seat.attachment == attachment)?;
+        match &mut self.watchman {
+            Some(watchman) => _ = watchman.hear(session),
+            None if !seat.touched => {
+                seat.touched = true;
+                self.outgoing.touched.push(session);
+            }
+            None => {}
+        }
+        Some(seat)
     }
 
-    pub(super) fn answer(
+    /// Whoever waits for an entry up to the last one applied need not any longer.
+    pub(super) fn pass_barriers(&mut self) {
+        while let Some(first) = self.barriers.first_entry() {
+            if *first.key() > self.applied_index {
+                break;
+            }
+            first.remove().into_iter().for_each(|waiter| self.answer(waiter));
+        }
+    }
+
+    /// The leader has answered who asked.
+    pub(super) fn answer(&mut self, waiter: Waiter) {
+        match waiter {
+            Waiter::Seat { session, attachment } => {
+                let seat = self.seats.get_mut(&session);
+                if let Some(seat) = seat.filter(|seat| seat.attachment == attachment) {
+                    seat.answered();
+                    self.flush(session);
+                }
+            }
+            // It may have given up.
+            Waiter::Caller(caller) => _ = caller.send(()),
+        }
+    }
+
+    /// Lets those go on who waited for fewer bytes to be on their way.
+    pub(super) fn release_stalled(&mut self) {
+        if self.unapplied_bytes < crate::limits::UNAPPLIED_BYTES_MAX {
+            for peer in self.stalled.drain(..) {
+                peer.runnable.store(true, Relaxed);
+                if peer.outbox.notice() {
+                    self.woken.push(peer);
+                }
+            }
+        }
+    }
+
+    /// Waits for everything that is committed by now to be applied here.
+    pub(super) fn barrier(&mut self) -> oneshot::Receiver<()> {
+        let (passed, passing) = oneshot::channel();
+        match self.log {
+            Log::Volatile => _ = passed.send(()),
+            Log::Replicated => self.outgoing.ask(Waiter::Caller(passed)),
+        }
+        passing
+    }
+
+    /// A request of one connection has been read.
+    pub(super) fn enqueue_write(
         &mut self,
-        member: &Member,
-        seat: &mut Seat,
-        peer: &Peer,
-        decoded: Decoded,
+        session: SessionId,
+        arrived: Instant,
+        (xid, shape): (i32, synod_core::wire::Shape),
+        request: Write,
         time_ms: i64,
-    ) -> Answer {
-        let SubmittedRequest { xid, request, shape } = match decoded {
-            Ok(submitted) => submitted,
-            Err(refused) => {
-                let zxid = self.engine.last_zxid();
-                let waiting_bytes = peer.outbox.reply(|out| encode_refusal(out, zxid, &refused));
-                return Answer { waiting_bytes, closes: refused.closes, auth_failed: false };
-            }
+    ) {
+        let number = self.outgoing.next_number();
+        let Some(seat) = self.seats.get_mut(&session) else { return };
+        seat.sequence += 1;
+        let bytes = super::outgoing::weight(&request);
+        let sequence = seat.sequence;
+        let entry = Entry {
+            session,
+            attachment: seat.attachment,
+            sequence,
+            identities: Arc::clone(&seat.reader.identities),
+            time_ms: 0,
+            request,
         };
-        let (mut closes, mut auth_failed) = (false, false);
-        let (zxid, result) = match request {
-            None => (Zxid::ZERO, Ok(Response::Done)),
-            Some(Request::Write(request)) => {
-                seat.sequence += 1;
-                let leaving = matches!(request, Write::CloseSession);
-                let entry = Entry {
-                    session: seat.reader.session,
-                    attachment: seat.attachment,
-                    sequence: seat.sequence,
-                    identities: Arc::clone(&seat.reader.identities),
-                    time_ms,
-                    request,
-                };
-                let applied = self.propose(&entry);
-                closes = match &applied.result {
-                    Ok(_) => leaving,
-                    Err(refusal) => matches!(
-                        refusal.code,
-                        Code::SessionMoved | Code::SessionExpired | Code::SequenceGap
-                    ),
-                };
-                if leaving && closes {
-                    self.sessions.remove(&seat.reader.session);
-                    peer.session.store(0, Relaxed);
-                }
-                (applied.zxid, applied.result)
-            }
-            Some(Request::Auth { scheme, credentials }) => {
-                let result = self.authenticate(member, seat, &scheme, &credentials);
-                auth_failed = result.is_err();
-                closes = auth_failed;
-                (Zxid::ZERO, result)
-            }
-            Some(Request::Read(read)) => {
-                let result = self.engine.read(&seat.reader, &read);
-                (self.engine.last_zxid(), result)
-            }
-            Some(Request::Watch(watch)) => {
-                let result = self.engine.watch(&seat.reader, &watch, &mut self.fired);
-                self.deliver();
-                (self.engine.last_zxid(), result)
-            }
-            Some(Request::Sync { .. } | Request::Ping) => {
-                (self.engine.last_zxid(), Ok(Response::Done))
-            }
-        };
-        let waiting_bytes = peer.outbox.reply(|out| {
-            let start = out.len();
-            encode_reply(out, xid, zxid, &shape, &result);
-            if out.len() - start > REPLY_BYTES_MAX {
-                out.truncate(start);
-                let refusal = Refusal::new(Code::Throttled, "a reply has at most 64 MiB");
-                encode_reply(out, xid, zxid, &Shape::Empty, &Err(refusal));
-            }
+        seat.queue.push_back(Slot::Write {
+            arrived,
+            xid,
+            shape,
+            sequence,
+            number,
+            bytes,
+            done: None,
         });
-        Answer { waiting_bytes, closes, auth_failed }
+        seat.unapplied_bytes += bytes;
+        self.unapplied_bytes += bytes;
+        self.propose(entry, time_ms);
     }
+}
 
-    /// Adds what the credentials prove to the connection's identities.
-    fn authenticate(
-        &mut self,
-        member: &Member,
-        seat: &mut Seat,
-        scheme: &str,
-        credentials: &[u8],
-    ) -> Result<Response, Refusal> {
-        let mut identities = seat.reader.identities.to_vec();
-        match scheme {
-            // Every connection has proved its address already.
-            "ip" => return Ok(Response::Done),
-            "digest" => {
-                // It never fails: what is no user and password proves nothing.
-                let proved = digest_identity(credentials);
-                if proved.is_some() && proved == member.super_digest {
-                    identities.push(Identity::new("super", ""));
-                }
-                identities.extend(proved);
-            }
-            _ => {
-                let rule = "the scheme of an authentication is digest or ip";
-                return Err(Refusal::new(Code::AuthFailed, rule));
-            }
-        }
-        let mut unique: Vec<Identity> = Vec::with_capacity(identities.len());
-        for identity in identities {
-            if !unique.contains(&identity) {
-                unique.push(identity);
-            }
-        }
-        if unique.len() > IDENTITIES_MAX {
-            return Err(Refusal::new(Code::AuthFailed, "a connection has at most 64 identities"));
-        }
-        seat.reader.identities = unique.into();
-        self.engine.set_identities(seat.reader.session, &seat.reader.identities);
-        Ok(Response::Done)
-    }
+/// Whether nothing more can come of the attachment.
+fn ends_the_attachment(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::SessionMoved | Code::SessionExpired | Code::SequenceGap)
 }

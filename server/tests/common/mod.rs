@@ -1,6 +1,8 @@
 //! A client that says exactly what it is told to, for the tests.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub(crate) mod cluster;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -216,4 +218,19 @@ pub(crate) async fn word(server: &Server, word: &str) -> String {
     let read = stream.read_to_string(&mut answer);
     tokio::time::timeout(PATIENCE, read).await.expect("comes in time").expect("is text");
     answer
+}
+
+/// Waits until that many requests were read and not answered; how many there are then.
+pub(crate) async fn until_outstanding(server: &Server, least: usize) -> usize {
+    let filling = async {
+        loop {
+            let srvr = word(server, "srvr").await;
+            let line = srvr.lines().find_map(|line| line.strip_prefix("Outstanding: "));
+            let count = line.expect("says it").parse().expect("is a number");
+            if count >= least {
+                return count;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, filling).await.expect("comes in time")
 }

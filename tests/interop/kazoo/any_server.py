@@ -59,6 +59,19 @@ def serves(address):
         return False
 
 
+def leads(address):
+    """Whether the server says so. It says nothing while it starts."""
+    try:
+        with socket.create_connection(address, 1) as sock:
+            sock.sendall(b"srvr")
+            answer = b""
+            while part := sock.recv(4096):
+                answer += part
+            return b"Mode: leader" in answer
+    except OSError:
+        return False
+
+
 def claim_ports(count):
     """`count` free ports in a row, and the socket that holds the port before them for us."""
     for claimed in random.sample(PORTS, len(PORTS)):
@@ -97,7 +110,7 @@ def make_certificates(directory):
 class Server:
     """What kazoo's harness and tests use of its ManagedZooKeeper, and kill and restart."""
 
-    def __init__(self, server_id, size, port, secure_port):
+    def __init__(self, server_id, size, port, secure_port, peers):
         self.address = f"{HOST}:{port}"
         self.secure_address = f"{HOST}:{secure_port}"
         self.port = port
@@ -110,6 +123,7 @@ class Server:
             "ZKT_SIZE": str(size),
             "ZKT_PORT": str(port),
             "ZKT_SECURE_PORT": str(secure_port),
+            "ZKT_PEERS": peers,
             "ZKT_DATA_DIR": str(self.data),
             "ZKT_TLS_DIR": str(RUN.work),
             "ZKT_SUPER_DIGEST": SUPER_DIGEST,
@@ -174,8 +188,11 @@ class Cluster:
     """What kazoo's harness and tests use of its ZookeeperCluster; made with the same arguments."""
 
     def __init__(self, size, **_):
-        ports, self.claim = claim_ports(2 * size)
-        self.servers = [Server(i + 1, size, ports[2 * i], ports[2 * i + 1]) for i in range(size)]
+        ports, self.claim = claim_ports(3 * size)
+        peers = ",".join(f"{i + 1}={HOST}:{ports[2 * size + i]}" for i in range(size))
+        self.servers = [
+            Server(i + 1, size, ports[2 * i], ports[2 * i + 1], peers) for i in range(size)
+        ]
         make_certificates(RUN.work)
         RUN.cluster = self
 
@@ -194,6 +211,26 @@ class Cluster:
     def stop(self):
         for server in self.servers:
             server.stop()
+
+    def kill(self):
+        for server in self.servers:
+            server.kill()
+
+    def kill_leader(self):
+        """Kills the one that leads, and starts it again when the others have served."""
+        give_up = time.monotonic() + START_S
+        leader = None
+        while leader is None:
+            if time.monotonic() > give_up:
+                raise RuntimeError("no server leads:\n" + "".join(self.get_logs()))
+            leader = next((it for it in self.servers if leads((HOST, it.port))), None)
+        leader.kill()
+        for server in self.servers:
+            if server is not leader:
+                server.wait_until_ready()
+        leader.run()
+        leader.wait_until_ready()
+        RUN.kills += 1
 
     def terminate(self):
         """kazoo's harness calls it after each class, so that each starts on an empty server."""
@@ -220,6 +257,9 @@ class Run:
         self.seconds = {}  # test: all phases
         self.complaints = []
         self.left_out = 0
+        self.begun = 0
+        self.kills = 0
+        self.kill_leader_every = config.getoption("--kill-leader-every")
         self.cluster = None
         self.status = 1
         self.watchdog = None
@@ -257,6 +297,9 @@ def pytest_addoption(parser):
     group = parser.getgroup("any_server")
     group.addoption("--server-command", required=True, help="runs one server in the foreground")
     group.addoption("--work", required=True, help="folder for data and logs, emptied first")
+    group.addoption("--size", default=1, type=int, help="how many servers there are")
+    group.addoption("--kill-leader-every", default=0, type=int,
+                    help="before each test of so many the leader is killed, and started again")
     group.addoption("--exceptions", help="file of the tests that are expected to fail")
     group.addoption("--record", help="run every test, and write those that pass to this file")
 
@@ -267,7 +310,7 @@ def pytest_configure(config):
     module = types.ModuleType("kazoo.testing.common")
     module.ZookeeperCluster = Cluster
     sys.modules["kazoo.testing.common"] = module
-    os.environ["ZOOKEEPER_CLUSTER_SIZE"] = "1"
+    os.environ["ZOOKEEPER_CLUSTER_SIZE"] = str(config.getoption("--size"))
     os.environ["ZOOKEEPER_VERSION"] = "3.8.0"  # the harness wants one; it picks nothing of ours by it
     # With CI set kazoo's tests believe that version; without, they ask the server for its own.
     os.environ.pop("CI", None)
@@ -304,6 +347,11 @@ def pytest_runtest_logstart(nodeid):
     RUN.watchdog = threading.Timer(HANG_S, give_up)
     RUN.watchdog.daemon = True
     RUN.watchdog.start()
+    RUN.begun += 1
+    every = RUN.kill_leader_every
+    # Between two classes no server runs.
+    if every and RUN.begun % every == 0 and RUN.cluster and all(it.running for it in RUN.cluster):
+        RUN.cluster.kill_leader()
 
 
 def pytest_runtest_logfinish():
@@ -358,6 +406,8 @@ def pytest_terminal_summary(terminalreporter):
         tests = [test for test in RUN.outcomes if test.split("::")[0] == file]
         counts = [sum(RUN.outcomes[test] == outcome for test in tests) for outcome in OUTCOMES]
         write(row.format(file, *counts, f"{sum(RUN.seconds[test] for test in tests):.1f}"))
+    if RUN.kill_leader_every:
+        write(f"{RUN.kills} times the leader was killed between two tests")
     write(f"{RUN.left_out} tests are left out: they do not pass on Apache ZooKeeper")
     for complaint in RUN.complaints:
         write("NOT AS EXPECTED  " + complaint)

@@ -2,6 +2,7 @@
 //! field a line, so that a mistake which encoder and decoder share cannot hide.
 
 mod connects;
+mod entries;
 mod frames;
 mod golden_replies;
 mod golden_requests;

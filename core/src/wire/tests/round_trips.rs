@@ -11,23 +11,23 @@ use crate::model::{
     Read, ReadOp, ReadOpResult, Rearm, Refusal, Request, Response, WatchKind, WatchRequest, Write,
 };
 
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "[a-z/:]{1,12}", any::<String>()]
 }
 
-fn paths() -> impl Strategy<Value = Arc<str>> {
+pub(super) fn paths() -> impl Strategy<Value = Arc<str>> {
     text().prop_map(Arc::from)
 }
 
-fn bytes() -> impl Strategy<Value = Bytes> {
+pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..40).prop_map(Bytes::from)
 }
 
-fn zxids() -> impl Strategy<Value = Zxid> {
+pub(super) fn zxids() -> impl Strategy<Value = Zxid> {
     (0..=i64::MAX).prop_map(Zxid::from_i64)
 }
 
-fn acls() -> impl Strategy<Value = Vec<Acl>> {
+pub(super) fn acls() -> impl Strategy<Value = Vec<Acl>> {
     let line = (any::<u32>(), text(), text());
     vec(line.prop_map(|(perms, scheme, id)| Acl::new(Perms(perms), scheme, id)), 0..4)
 }
@@ -55,7 +55,7 @@ fn lone_ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn ops() -> impl Strategy<Value = Op> {
+pub(super) fn ops() -> impl Strategy<Value = Op> {
     let check = (paths(), any::<i32>()).prop_map(|(path, version)| Op::Check { path, version });
     prop_oneof![3 => lone_ops(), 1 => check]
 }

@@ -1,0 +1,39 @@
+use super::Engine;
+
+/// How much there is of everything, for who operates a member.
+impl Engine {
+    /// How many znodes there are, the coordinator's own included.
+    pub fn znode_count(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// How many of them are ephemeral.
+    pub fn ephemeral_count(&self) -> usize {
+        self.tree.ephemeral_count()
+    }
+
+    /// Bytes of all names and data.
+    pub fn approximate_data_bytes(&self) -> usize {
+        self.tree.approximate_data_bytes()
+    }
+
+    /// How many sessions are open.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many pairs of session and path have a watch on this member.
+    pub fn watch_count(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// How many sessions watch something on this member.
+    pub fn watching_session_count(&self) -> usize {
+        self.watches.session_count()
+    }
+
+    /// How many paths are watched on this member.
+    pub fn watched_path_count(&self) -> usize {
+        self.watches.path_count()
+    }
+}

@@ -1,0 +1,5 @@
+//! The log as a whole.
+
+mod directed;
+mod disk;
+mod random;

@@ -1,0 +1,128 @@
+//! What a member has to take to the leader: entries in the order in which they were proposed,
+//! sessions that were heard of, and questions. The courier takes it all at once.
+
+use bytes::Bytes;
+use synod_core::model::{Op, SessionId, Write, Zxid};
+use tokio::sync::oneshot;
+
+/// An entry on its way to the log.
+pub(crate) struct Proposal {
+    /// The entry, encoded.
+    pub(crate) entry: Bytes,
+    /// Its place among everything that this member has proposed.
+    number: u64,
+    /// It is void unless the leader's term is still the one in which it was proposed.
+    pub(crate) pinned: bool,
+}
+
+/// Who waits for the leader's answer.
+pub(crate) enum Waiter {
+    /// A connection, with what stands at the front of its queue.
+    Seat {
+        /// Its session.
+        session: SessionId,
+        /// The attachment through which it asked.
+        attachment: Zxid,
+    },
+    /// A task.
+    Caller(oneshot::Sender<()>),
+}
+
+impl Waiter {
+    /// Whether anybody is there to be answered, as far as can be seen from here.
+    fn waits(&self) -> bool {
+        match self {
+            Waiter::Seat { .. } => true,
+            Waiter::Caller(caller) => !caller.is_closed(),
+        }
+    }
+}
+
+/// What waits for the courier.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    pub(crate) proposals: Vec<Proposal>,
+    /// Sessions that were heard of since the last time.
+    pub(crate) touched: Vec<SessionId>,
+    /// Pings: answered when the leader has heard of their sessions, within its lease.
+    pub(crate) pings: Vec<Waiter>,
+    /// Syncs and others that wait for what is committed by now.
+    pub(crate) barriers: Vec<Waiter>,
+    /// What those of the proposals count for whose connections have left: they wait all the same.
+    pub(super) left_bytes: usize,
+    last_number: u64,
+    /// The highest number that the courier has taken.
+    pub(super) taken: u64,
+}
+
+impl Outgoing {
+    /// The number of the next proposal.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// The number that the next proposal will have.
+    pub(super) fn upcoming(&self) -> u64 {
+        self.last_number + 1
+    }
+
+    /// Appends a proposal, under the number that was given last.
+    pub(super) fn propose(&mut self, entry: Bytes, pinned: bool) {
+        self.proposals.push(Proposal { entry, number: self.last_number, pinned });
+    }
+
+    /// Takes a proposal back, unless the courier has it: nobody waits for it any longer.
+    pub(super) fn withdraw(&mut self, number: u64) {
+        let place = self.proposals.binary_search_by_key(&number, |proposal| proposal.number);
+        if let Ok(place) = place {
+            self.proposals.remove(place);
+        }
+    }
+
+    /// Drops what counts only in the term in which it was proposed.
+    pub(super) fn end_term(&mut self) {
+        self.proposals.retain(|proposal| !proposal.pinned);
+    }
+
+    /// Appends somebody who waits for what is committed by now. Those who have given up make room
+    /// first: without a leader nobody else would take them out.
+    pub(super) fn ask(&mut self, waiter: Waiter) {
+        if self.barriers.len() == self.barriers.capacity() {
+            self.barriers.retain(Waiter::waits);
+            self.barriers.reserve(self.barriers.len() + 1);
+        }
+        self.barriers.push(waiter);
+    }
+
+    /// Takes everything out.
+    pub(super) fn take(&mut self) -> Outgoing {
+        self.taken = self.last_number;
+        let numbers =
+            Outgoing { last_number: self.last_number, taken: self.taken, ..Outgoing::default() };
+        std::mem::replace(self, numbers)
+    }
+
+    /// Whether the courier has something to do at once. What was merely heard of can wait.
+    pub(super) fn is_urgent(&self) -> bool {
+        !(self.proposals.is_empty() && self.pings.is_empty() && self.barriers.is_empty())
+    }
+}
+
+/// What a write counts for among the bytes that are on their way: roughly what it takes in memory.
+pub(super) fn weight(request: &Write) -> usize {
+    const BASE: usize = 256;
+    let op = |op: &Op| match op {
+        Op::Create(create) => BASE + create.path.len() + create.data.as_ref().map_or(0, Bytes::len),
+        Op::SetData { path, data, .. } => BASE + path.len() + data.as_ref().map_or(0, Bytes::len),
+        Op::Delete { path, .. } | Op::Check { path, .. } => BASE + path.len(),
+    };
+    match request {
+        Write::Op(one) | Write::ProposeAt { op: one, .. } => op(one),
+        Write::Multi(ops) => BASE + ops.iter().map(op).sum::<usize>(),
+        Write::SetAcl { path, acl, .. } => {
+            BASE + path.len() + acl.iter().map(|line| BASE + line.who.id.len()).sum::<usize>()
+        }
+        _ => BASE,
+    }
+}

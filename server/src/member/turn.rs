@@ -1,0 +1,255 @@
+//! One connection's turn at the state: its requests go into its queue, writes to the log at once,
+//! and what can be answered is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use synod_core::digest_identity;
+use synod_core::model::{Code, Identity, Refusal, Request, Response, SessionId, Zxid};
+use synod_core::wire::{Shape, SubmittedRequest, encode_refusal};
+
+use super::open::Ticket;
+use super::outgoing::Waiter;
+use super::seat::{Seat, Slot};
+use super::state::{Log, State};
+use super::{Decoded, Member};
+use crate::bug::Bug;
+use crate::limits::{BATCH_MICROS_MAX, IDENTITIES_MAX, UNAPPLIED_BYTES_MAX};
+use crate::outbox::Fate;
+use crate::roster::Peer;
+
+/// How a turn ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There is more that can be done, once others had their turn.
+    More,
+    /// Nothing can be done before something happens: a request comes, or the outbox
+    /// [changes](crate::outbox::Outbox::changed).
+    Done,
+}
+
+impl Member {
+    /// Takes the requests of `batch` in and does what can be done, in order: until nothing is
+    /// left, the output that waits is past its bound, or others must have their turn.
+    pub(crate) fn submit(
+        &self,
+        ticket: &Ticket,
+        peer: &Arc<Peer>,
+        batch: &mut VecDeque<Decoded>,
+        arrived: Instant,
+    ) -> Turn {
+        let requests = batch.len() as u64;
+        let time_ms = self.clock.wall_ms();
+        let mut guard = self.lock();
+        guard.serving = Some(peer.number);
+        let turn = self.serve(&mut guard, ticket, peer, batch, arrived, time_ms);
+        guard.serving = None;
+        self.unlock(guard);
+        let requests = requests - batch.len() as u64;
+        self.counters.packets_received.fetch_add(requests, Relaxed);
+        peer.packets_received.fetch_add(requests, Relaxed);
+        turn
+    }
+
+    fn serve(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        peer: &Arc<Peer>,
+        batch: &mut VecDeque<Decoded>,
+        arrived: Instant,
+        time_ms: i64,
+    ) -> Turn {
+        // The runtime's clock: in a simulation a turn must not end by how busy the machine is.
+        let started = tokio::time::Instant::now();
+        let turn = Duration::from_micros(BATCH_MICROS_MAX);
+        peer.runnable.store(false, Relaxed);
+        if state.hear(ticket.session, ticket.attachment).is_none() {
+            batch.clear();
+            peer.outbox.end(Fate::Cut);
+            return Turn::Done;
+        }
+        loop {
+            let Some(seat) = state.seats.get_mut(&ticket.session) else {
+                // The last request closed the session, or ended its connection.
+                batch.clear();
+                return Turn::Done;
+            };
+            let full = seat.is_full();
+            let stalled = state.unapplied_bytes >= UNAPPLIED_BYTES_MAX;
+            let waiting_bytes = peer.outbox.waiting();
+            // When it has written, the connection's task comes back.
+            if waiting_bytes >= self.output_bytes_soft || started.elapsed() >= turn {
+                return Turn::More;
+            }
+            match seat.queue.front() {
+                Some(Slot::Other { .. }) => {
+                    if let Some((arrived, decoded)) = seat.dequeue() {
+                        self.act(state, ticket, arrived, decoded);
+                    }
+                    if let Some(seat) = state.seats.get(&ticket.session) {
+                        seat.count_queue();
+                    }
+                    continue;
+                }
+                Some(slot) if slot.is_done() => {
+                    state.flush(ticket.session);
+                    continue;
+                }
+                _ => {}
+            }
+            // A write goes to the log together with those before it, but behind a read it waits:
+            // the read must not see it, and what the connection proves before it must count.
+            let is_write = |decoded: &Decoded| {
+                let request = decoded.request.as_ref().ok().and_then(|it| it.request.as_ref());
+                matches!(request, Some(Request::Write(_)))
+            };
+            let behind_read = !matches!(seat.queue.back(), None | Some(Slot::Write { .. }));
+            let held = behind_read && batch.front().is_some_and(is_write);
+            if batch.is_empty() || full || held {
+                seat.hungry = full || held;
+                return Turn::Done;
+            }
+            if stalled {
+                state.stalled.push(Arc::clone(peer));
+                return Turn::Done;
+            }
+            match batch.pop_front() {
+                Some(Decoded {
+                    request:
+                        Ok(SubmittedRequest { xid, request: Some(Request::Write(write)), shape }),
+                    ..
+                }) => {
+                    state.enqueue_write(ticket.session, arrived, (xid, shape), write, time_ms);
+                }
+                Some(decoded) => seat.enqueue(arrived, decoded),
+                None => {}
+            }
+            if let Some(seat) = state.seats.get(&ticket.session) {
+                seat.count_queue();
+            }
+        }
+    }
+
+    /// Does a request that is at the front.
+    fn act(&self, state: &mut State, ticket: &Ticket, arrived: Instant, decoded: Decoded) {
+        let session = ticket.session;
+        let SubmittedRequest { xid, request, shape } = match decoded.request {
+            Ok(submitted) => submitted,
+            Err(refused) => {
+                let zxid = state.engine.last_zxid();
+                let Some(seat) = state.seats.get_mut(&session) else { return };
+                seat.peer.packets_sent.fetch_add(1, Relaxed);
+                seat.peer.outbox.reply(|out| encode_refusal(out, zxid, &refused));
+                state.latency.add(arrived.elapsed());
+                if refused.closes {
+                    state.dismiss(session);
+                }
+                return;
+            }
+        };
+        let Some(seat) = state.seats.get(&session) else { return };
+        let mut ends = false;
+        let (zxid, result) = match request {
+            None => (Zxid::ZERO, Ok(Response::Done)),
+            Some(Request::Auth { scheme, credentials }) => {
+                let result = self.authenticate(state, session, &scheme, &credentials);
+                ends = result.is_err();
+                self.counters.auths_failed.fetch_add(u64::from(ends), Relaxed);
+                (Zxid::ZERO, result)
+            }
+            Some(Request::Read(read)) => {
+                let result = state.engine.read(&seat.reader, &read);
+                (state.engine.last_zxid(), result)
+            }
+            Some(Request::Watch(watch)) => {
+                let result = state.engine.watch(&seat.reader, &watch, &mut state.fired);
+                state.deliver();
+                (state.engine.last_zxid(), result)
+            }
+            Some(Request::Ping)
+                if state.log == Log::Replicated && !state.planted.is(Bug::PingAtOnce) =>
+            {
+                return state.ask(session, arrived, xid, shape, true);
+            }
+            Some(Request::Sync { .. })
+                if state.log == Log::Replicated && !state.planted.is(Bug::SyncAtOnce) =>
+            {
+                return state.ask(session, arrived, xid, shape, false);
+            }
+            // A write never comes here: it is proposed when it is taken in.
+            Some(Request::Sync { .. } | Request::Ping | Request::Write(_)) => {
+                (state.engine.last_zxid(), Ok(Response::Done))
+            }
+        };
+        let Some(seat) = state.seats.get(&session) else { return };
+        seat.reply(xid, zxid, &shape, &result);
+        state.latency.add(arrived.elapsed());
+        if ends {
+            state.dismiss(session);
+        }
+    }
+
+    /// Adds what the credentials prove to the connection's identities.
+    fn authenticate(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        scheme: &str,
+        credentials: &[u8],
+    ) -> Result<Response, Refusal> {
+        let Some(seat) = state.seats.get_mut(&session) else { return Ok(Response::Done) };
+        let mut identities = seat.reader.identities.to_vec();
+        match scheme {
+            // Every connection has proved its address already.
+            "ip" => return Ok(Response::Done),
+            "digest" => {
+                // It never fails: what is no user and password proves nothing.
+                let proved = digest_identity(credentials);
+                if proved.is_some() && proved == self.super_digest {
+                    identities.push(Identity::new("super", ""));
+                }
+                identities.extend(proved);
+            }
+            _ => {
+                let rule = "the scheme of an authentication is digest or ip";
+                return Err(Refusal::new(Code::AuthFailed, rule));
+            }
+        }
+        let mut unique: Vec<Identity> = Vec::with_capacity(identities.len());
+        for identity in identities {
+            if !unique.contains(&identity) {
+                unique.push(identity);
+            }
+        }
+        if unique.len() > IDENTITIES_MAX {
+            return Err(Refusal::new(Code::AuthFailed, "a connection has at most 64 identities"));
+        }
+        seat.reader.identities = unique.into();
+        state.engine.set_identities(session, &seat.reader.identities);
+        Ok(Response::Done)
+    }
+}
+
+impl State {
+    /// The connection ends with its last reply.
+    fn dismiss(&mut self, session: SessionId) {
+        self.engine.disconnect(session);
+        self.unseat(session, Fate::Drain);
+    }
+
+    /// Puts a ping or a sync back at the front, to wait for the leader's word.
+    fn ask(&mut self, session: SessionId, arrived: Instant, xid: i32, shape: Shape, ping: bool) {
+        let Some(seat) = self.seats.get_mut(&session) else { return };
+        let Seat { queue, attachment, .. } = seat;
+        queue.push_front(Slot::Asked { arrived, xid, shape, done: false });
+        let waiter = Waiter::Seat { session, attachment: *attachment };
+        if ping {
+            self.outgoing.pings.push(waiter);
+        } else {
+            self.outgoing.ask(waiter);
+        }
+    }
+}

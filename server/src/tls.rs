@@ -1,0 +1,301 @@
+//! TLS between members: the same seam, with every stream encrypted and both sides proved by a
+//! certificate of the cluster's own authority. Only TLS 1.3 is spoken.
+//!
+//! A certificate names where its member is reached, as a DNS name or an IP address: whoever
+//! connects to `host:port` expects `host` in it. Its holder is some member; *which* one, the
+//! handshake between members says.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::version::TLS13;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{FallibleAccept, TlsAcceptor, TlsConnector};
+
+use crate::net::{Listener, Net, NetFuture, Stream};
+
+/// What is read of one whose handshake failed, in bytes, so that it gets to know why: closing a
+/// connection with input left unread resets it, and what was sent last is lost.
+const REFUSED_BYTES_MAX: usize = 16 << 10;
+
+/// The PEM files of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authorities that members' certificates are signed by: one, or two while it changes.
+    pub ca: PathBuf,
+    /// This member's certificate, and those between it and the authority if there are any. It is
+    /// for servers and clients: a member is both.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why files cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", .file.display())]
+pub struct TlsError {
+    file: PathBuf,
+    problem: String,
+}
+
+impl TlsError {
+    fn new(file: &Path, problem: impl fmt::Display) -> TlsError {
+        TlsError { file: file.to_owned(), problem: problem.to_string() }
+    }
+
+    /// The file that it is about.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read = read.map_err(|error| TlsError::new(file, error))?;
+    if read.is_empty() {
+        return Err(TlsError::new(file, "no certificate is in it: PEM is expected"));
+    }
+    Ok(read)
+}
+
+/// A network over another one, with TLS.
+#[derive(Clone)]
+pub struct Tls {
+    inner: Arc<dyn Net>,
+    connector: TlsConnector,
+    acceptor: TlsAcceptor,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads the files. What changes in them later is not seen: a member with a new certificate is
+    /// started anew.
+    ///
+    /// # Errors
+    /// A file cannot be read or is not what it should be, or the key is not that of the
+    /// certificate.
+    pub fn over(inner: Arc<dyn Net>, files: &TlsFiles) -> Result<Tls, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(&files.ca)? {
+            roots.add(authority).map_err(|error| TlsError::new(&files.ca, error))?;
+        }
+        let roots = Arc::new(roots);
+        let chain = certificates(&files.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)
+            .map_err(|error| TlsError::new(&files.key, error))?;
+
+        // Named here, so that no other part of a program decides it.
+        let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
+        let of_key = |error| TlsError::new(&files.key, error);
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(of_key)?
+            .with_root_certificates(Arc::clone(&roots))
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(of_key)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(|error| TlsError::new(&files.ca, error))?;
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(of_key)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(of_key)?;
+        Ok(Tls {
+            inner,
+            connector: TlsConnector::from(Arc::new(client)),
+            acceptor: TlsAcceptor::from(Arc::new(server)),
+        })
+    }
+}
+
+fn of_tls(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("TLS: {error}"))
+}
+
+/// The host of `host:port`; an IPv6 address stands in brackets there.
+fn server_name(address: &str) -> io::Result<ServerName<'static>> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(host.to_owned()).map_err(|_| {
+        let text = format!("{address}: a host is a DNS name or an IP address");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
+}
+
+impl Net for Tls {
+    fn connect<'a>(&'a self, address: &'a str) -> NetFuture<'a, Box<dyn Stream>> {
+        Box::pin(async move {
+            let name = server_name(address)?;
+            let stream = self.inner.connect(address).await?;
+            let connected = self.connector.connect(name, stream).await.map_err(of_tls)?;
+            Ok(Box::new(Outgoing(connected)) as Box<dyn Stream>)
+        })
+    }
+
+    fn listen<'a>(&'a self, address: &'a str) -> NetFuture<'a, Box<dyn Listener>> {
+        Box::pin(async move {
+            let inner = self.inner.listen(address).await?;
+            let acceptor = self.acceptor.clone();
+            Ok(Box::new(TlsListener { inner, acceptor }) as Box<dyn Listener>)
+        })
+    }
+}
+
+struct TlsListener {
+    inner: Box<dyn Listener>,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    fn accept(&mut self) -> NetFuture<'_, (Box<dyn Stream>, SocketAddr)> {
+        Box::pin(async move {
+            let (stream, address) = self.inner.accept().await?;
+            // The handshake is the connection's own business: one that is slow at it keeps nobody
+            // else waiting.
+            let shaking = Box::new(self.acceptor.accept(stream).into_fallible());
+            Ok((Box::new(Incoming::Shaking(shaking)) as Box<dyn Stream>, address))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+/// A connection that was made. That the other side refuses this one's certificate shows at the
+/// first read.
+struct Outgoing(tokio_rustls::client::TlsStream<Box<dyn Stream>>);
+
+impl AsyncRead for Outgoing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer).map_err(named)
+    }
+}
+
+impl AsyncWrite for Outgoing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes).map_err(named)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx).map_err(named)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Says of an error of the protocol that it is one.
+fn named(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::InvalidData { of_tls(error) } else { error }
+}
+
+type Accepted = TlsStream<Box<dyn Stream>>;
+
+/// A connection that came in. The first read or write does the handshake.
+enum Incoming {
+    Shaking(Box<FallibleAccept<Box<dyn Stream>>>),
+    Up(Box<Accepted>),
+    /// It failed. The other side is told, and has to close first.
+    Refused {
+        stream: Box<dyn Stream>,
+        error: io::Error,
+        left: usize,
+    },
+}
+
+impl Incoming {
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut Accepted>>> {
+        if let Incoming::Shaking(shaking) = self {
+            *self = match ready!(Pin::new(&mut **shaking).poll(cx)) {
+                Ok(up) => Incoming::Up(Box::new(up)),
+                Err((error, stream)) => {
+                    Incoming::Refused { stream, error: of_tls(error), left: REFUSED_BYTES_MAX }
+                }
+            };
+        }
+        if let Incoming::Refused { stream, error, left } = self {
+            let mut bytes = [0; 1024];
+            while *left > 0 {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                match ready!(Pin::new(&mut **stream).poll_read(cx, &mut buffer)) {
+                    Ok(()) if !buffer.filled().is_empty() => {
+                        *left = left.saturating_sub(buffer.filled().len());
+                    }
+                    _ => *left = 0,
+                }
+            }
+            return Poll::Ready(Err(io::Error::new(error.kind(), error.to_string())));
+        }
+        match self {
+            Incoming::Up(up) => Poll::Ready(Ok(Pin::new(&mut **up))),
+            _ => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl AsyncRead for Incoming {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_up(cx))?.poll_read(cx, buffer).map_err(named)
+    }
+}
+
+impl AsyncWrite for Incoming {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_up(cx))?.poll_write(cx, bytes).map_err(named)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            // Nothing was written yet, and whoever only waits for that must not have to shake.
+            Incoming::Shaking(_) => Poll::Ready(Ok(())),
+            _ => ready!(self.poll_up(cx))?.poll_flush(cx).map_err(named),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Incoming::Up(up) => Pin::new(&mut **up).poll_shutdown(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,168 @@
+//! What clients can do to a member that has no leader: what waits is bounded, and what nobody
+//! waits for any longer is not done later.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use common::cluster::until_mode;
+use common::{PATIENCE, Raw, config, create, new_session, start, until_outstanding, word};
+use synod_core::model::{CreateMode, Entry, Request, Write, Zxid};
+use synod_core::wire::ConnectRequest;
+use synod_server::admin::Admin;
+use synod_server::limits::UNAPPLIED_BYTES_MAX;
+use synod_server::{Config, Founding, Limits, MemberConfig, Server, Tap};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+/// Counts the sessions that were opened.
+#[derive(Default)]
+struct Opened(AtomicUsize);
+
+impl Tap for Opened {
+    fn applied(&self, _: Zxid, entry: &Entry) {
+        let opens = matches!(entry.request, Write::CreateSession { .. });
+        self.0.fetch_add(usize::from(opens), SeqCst);
+    }
+}
+
+/// Two members, of which neither leads without the other.
+struct Two {
+    folders: Vec<TempDir>,
+    peers: BTreeMap<u64, String>,
+}
+
+impl Two {
+    fn new() -> Two {
+        let free = |_: u64| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.local_addr().expect("it has an address").to_string()
+        };
+        let folders = (0..2).map(|_| TempDir::new().expect("a folder")).collect();
+        Two { folders, peers: (1..=2).map(|id| (id, free(id))).collect() }
+    }
+
+    fn config(&self, id: u64) -> Config {
+        let member = MemberConfig {
+            id,
+            peer_listen: Some(self.peers[&id].clone()),
+            founding: Founding::Together(self.peers.clone()),
+            ..MemberConfig::new(self.folders[id as usize - 1].path())
+        };
+        Config { member: Some(member), ..config() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_nobody_waits_for_any_longer_are_not_opened_when_a_leader_comes() {
+    let two = Two::new();
+    let opened = Arc::new(Opened::default());
+    let limits = Limits { handshake: Duration::from_millis(50), ..Limits::default() };
+    let tap: Option<Arc<dyn Tap>> = Some(opened.clone());
+    let first = start(Config { limits, tap, ..two.config(1) }).await;
+    for last_zxid in [Zxid::ZERO, Zxid::new(9, 9)] {
+        for _ in 0..20 {
+            let mut raw = Raw::dial(&first).await;
+            let hello = ConnectRequest { last_zxid, ..new_session() };
+            assert!(raw.hello(&hello).await.is_none(), "nobody leads");
+        }
+    }
+    let second = start(two.config(2)).await;
+    timeout(PATIENCE, Raw::open(&second)).await.expect("there is a leader soon");
+    // A session through the first member comes behind all that this has proposed before.
+    let mut attempts = 0;
+    let last = async {
+        loop {
+            attempts += 1;
+            if Raw::dial(&first).await.hello(&new_session()).await.is_some() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, last).await.expect("it is applied");
+    let opened = opened.0.load(SeqCst);
+    assert!(opened <= 1 + attempts, "{opened} sessions, of {attempts} attempts and one elsewhere");
+    Server::stop(first).await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_behind_a_sync_that_nobody_answers_are_bounded_in_bytes() {
+    let two = Two::new();
+    let first = start(two.config(1)).await;
+    let second = start(two.config(2)).await;
+    let mut raw = timeout(PATIENCE, Raw::open(&first)).await.expect("there is a leader soon");
+    second.stop().await;
+    let mut out = BytesMut::new();
+    raw.encode(&mut out, &Request::Sync { path: "/".into() });
+    raw.bytes(&out).await;
+    // Each nearly as large as a frame may be.
+    let credentials = vec![b'a'; 1_000_000].into();
+    let mut large = BytesMut::new();
+    raw.encode(&mut large, &Request::Auth { scheme: "digest".into(), credentials });
+    let mut taken = 0;
+    while taken < 64 << 20 {
+        let sent = timeout(Duration::from_secs(2), raw.stream.write_all(&large));
+        match sent.await {
+            Ok(sent) => sent.expect("the connection is kept"),
+            Err(_) => break,
+        }
+        taken += large.len();
+    }
+    // The sockets' own buffers are among them.
+    assert!(taken < 24 << 20, "{taken} bytes were taken in");
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_whose_connections_have_left_count_until_a_leader_takes_them() {
+    const WRITES: usize = 8;
+    const BYTES: usize = 1_000_000;
+    let two = Two::new();
+    let first = start(two.config(1)).await;
+    let second = start(two.config(2)).await;
+    // More than there is room for.
+    let mut raws = Vec::new();
+    while raws.len() * WRITES * BYTES < 2 * UNAPPLIED_BYTES_MAX {
+        raws.push(timeout(PATIENCE, Raw::open(&first)).await.expect("there is a leader soon"));
+    }
+    // One that leads alone would take them, and cut who sent them.
+    let mut admin = Admin::new(&two.peers[&1]).expect("an address");
+    while admin.status().await.expect("is told").leader != Some(2) {
+        admin.transfer(2).await.expect("there is an heir");
+    }
+    drop(second);
+    until_mode(&first, "looking").await;
+    let mut taken = 0;
+    for mut raw in raws {
+        let mut out = BytesMut::new();
+        for n in 0..WRITES {
+            let path = format!("/n-{taken}-{n}");
+            raw.encode(&mut out, &create(&path, &[0; BYTES], CreateMode::Persistent));
+        }
+        let served = async {
+            raw.bytes(&out).await;
+            until_outstanding(&first, WRITES).await;
+        };
+        if timeout(Duration::from_secs(3), served).await.is_err() {
+            break;
+        }
+        taken += WRITES * BYTES;
+        drop(raw);
+        let leaving = async { while !word(&first, "srvr").await.contains("Outstanding: 0\n") {} };
+        timeout(PATIENCE, leaving).await.expect("it is seen to leave");
+    }
+    assert!(taken <= UNAPPLIED_BYTES_MAX, "{taken} bytes wait");
+    assert!(taken >= UNAPPLIED_BYTES_MAX - WRITES * (BYTES + 1_000), "{taken} bytes are few");
+    // They are done, and there is room again.
+    let second = start(two.config(2)).await;
+    let mut raw = timeout(PATIENCE, Raw::open(&second)).await.expect("there is a leader soon");
+    raw.call(&create("/last", b"", CreateMode::Persistent)).await.expect("there is room");
+    first.stop().await;
+    second.stop().await;
+}
