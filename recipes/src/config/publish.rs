@@ -1,5 +1,6 @@
 //! Publishing a version: compare-and-set on the pointer, in one transaction with the version.
 
+use std::collections::BTreeSet;
 use std::future::IntoFuture;
 use std::sync::Arc;
 
@@ -40,15 +41,12 @@ enum Edit {
     Put(Layer, Format, Arc<str>),
     Patch(Layer, Value),
     Remove(Layer),
-    /// Everything as in that version.
-    Restore(u64),
 }
 
 impl Edit {
-    fn layer(&self) -> Option<&Layer> {
+    fn layer(&self) -> &Layer {
         match self {
-            Edit::Put(layer, ..) | Edit::Patch(layer, _) | Edit::Remove(layer) => Some(layer),
-            Edit::Restore(_) => None,
+            Edit::Put(layer, ..) | Edit::Patch(layer, _) | Edit::Remove(layer) => layer,
         }
     }
 }
@@ -74,6 +72,8 @@ impl Edit {
 pub struct Publish<'a, T> {
     store: &'a ConfigStore<T>,
     condition: If,
+    /// The version that is brought back; the changes are made to it.
+    restores: Option<u64>,
     edits: Vec<Edit>,
     author: String,
     reason: String,
@@ -98,6 +98,7 @@ impl<T> ConfigStore<T> {
         Publish {
             store: self,
             condition,
+            restores: None,
             edits: Vec::new(),
             author: String::new(),
             reason: String::new(),
@@ -106,11 +107,11 @@ impl<T> ConfigStore<T> {
         }
     }
 
-    /// Publishes all layers of version `to` again, as a new version.
+    /// Publishes all layers of version `to` again, as a new version. Changes that are added are
+    /// made to those layers.
     pub fn rollback(&self, to: u64) -> Publish<'_, T> {
-        let mut publish = self.edit(If::Any).reason(&format!("back to version {to}"));
-        publish.edits.push(Edit::Restore(to));
-        publish
+        let publish = self.edit(If::Any).reason(&format!("back to version {to}"));
+        Publish { restores: Some(to), ..publish }
     }
 }
 
@@ -201,7 +202,7 @@ impl<T> Publish<'_, T> {
             }
             instances.iter().try_for_each(|name| judge_name("instance", name))?;
         }
-        for layer in self.edits.iter().filter_map(Edit::layer) {
+        for layer in self.edits.iter().map(Edit::layer) {
             match layer {
                 Layer::Shared => {}
                 Layer::Group(name) => judge_name("group", name)?,
@@ -290,58 +291,61 @@ impl<T: DeserializeOwned> Publish<'_, T> {
         &self,
         client: &Client,
         pointer: &Pointer,
-    ) -> Result<Option<(Document, Vec<Layer>)>, Error> {
-        let store = self.store;
-        if let Some(Edit::Restore(to)) = self.edits.first() {
-            let document = store.stored(client, *to).await?.document;
-            let layers = document.layers().cloned().collect();
-            return Ok(Some((document, layers)));
+    ) -> Result<Option<(Document, BTreeSet<Layer>)>, Error> {
+        let Some(mut document) = self.base(client, pointer).await? else { return Ok(None) };
+        let mut changed = BTreeSet::new();
+        if self.restores.is_some() {
+            changed.extend(document.layers().cloned());
         }
-        let mut document = Document::default();
-        if pointer.current > 0 {
-            match load(client, &store.inner.places, pointer.current).await {
-                Ok(Some(stored)) => document = stored.document,
-                Ok(None) | Err(Unreadable::Client(ClientError::ConnectionLost { .. })) => {
-                    return Ok(None);
-                }
-                Err(Unreadable::Client(error)) => return Err(error.into()),
-                Err(Unreadable::Fault(fault)) => {
-                    return Err(store.bad(pointer.current, Zxid::ZERO, fault));
-                }
-            }
-        }
-        let mut changed: Vec<Layer> = Vec::new();
         for edit in &self.edits {
             match edit {
                 Edit::Put(layer, format, text) => {
                     document.put(layer.clone(), *format, Arc::clone(text));
-                    changed.push(layer.clone());
+                    changed.insert(layer.clone());
                 }
                 Edit::Patch(layer, keys) => {
-                    let before = document.parsed(layer).transpose();
-                    let before =
-                        before.map_err(|fault| store.bad(pointer.current, Zxid::ZERO, fault))?;
+                    let before = document.parsed(layer).transpose().map_err(|fault| {
+                        let base = self.restores.unwrap_or(pointer.current);
+                        self.store.bad(base, Zxid::ZERO, fault)
+                    })?;
                     let mut after = before.map_or(Value::Null, Parsed::into_value);
                     patch(&mut after, keys);
                     let text = serde_json::to_string_pretty(&after);
                     let text = text.map_err(|error| invalid_value(layer, &error))?;
                     document.put(layer.clone(), Format::Json, text.into());
-                    changed.push(layer.clone());
+                    changed.insert(layer.clone());
                 }
                 Edit::Remove(layer) => {
                     document.remove(layer);
-                    changed.retain(|other| other != layer);
+                    changed.remove(layer);
                 }
-                Edit::Restore(_) => {}
             }
         }
         Ok(Some((document, changed)))
     }
 
+    /// What the changes are made to: the version that is brought back, or else the one that
+    /// applies; `None` if that one has gone meanwhile.
+    async fn base(&self, client: &Client, pointer: &Pointer) -> Result<Option<Document>, Error> {
+        let store = self.store;
+        if let Some(to) = self.restores {
+            return Ok(Some(store.stored(client, to).await?.document));
+        }
+        if pointer.current == 0 {
+            return Ok(Some(Document::default()));
+        }
+        match load(client, &store.inner.places, pointer.current).await {
+            Ok(stored) => Ok(stored.map(|stored| stored.document)),
+            Err(Unreadable::Client(ClientError::ConnectionLost { .. })) => Ok(None),
+            Err(Unreadable::Client(error)) => Err(error.into()),
+            Err(Unreadable::Fault(fault)) => Err(store.bad(pointer.current, Zxid::ZERO, fault)),
+        }
+    }
+
     fn examine(
         &self,
         document: &Document,
-        changed: &[Layer],
+        changed: &BTreeSet<Layer>,
         pointer: &Pointer,
     ) -> Result<(), Error> {
         let version = pointer.last + 1;
@@ -390,13 +394,9 @@ impl<T: DeserializeOwned> Publish<'_, T> {
     ) -> Result<Option<u64>, Error> {
         let inner = &self.store.inner;
         let version = pointer.last + 1;
-        let restores = match self.edits.first() {
-            Some(Edit::Restore(to)) => Some(*to),
-            _ => None,
-        };
         let (author, reason) = (self.author.clone(), self.reason.clone());
         let id = client.random_id().simple().to_string();
-        let about = About { id: id.clone(), author, reason, restores };
+        let about = About { id: id.clone(), author, reason, restores: self.restores };
         let (mut header, mut body) = document.encode(about);
         let mut draft = None;
         if body.len() > INLINE_BYTES_MAX {

@@ -253,7 +253,11 @@ impl<T: DeserializeOwned> ConfigStore<T> {
 
     /// Whether a document can be published, as far as it can be known here: each layer in `of` is
     /// held to the rules over what lies below it. What files say elsewhere is not known.
-    pub(crate) fn examine(&self, document: &Document, of: &[Layer]) -> Result<(), Fault> {
+    pub(crate) fn examine<'a>(
+        &self,
+        document: &Document,
+        of: impl IntoIterator<Item = &'a Layer>,
+    ) -> Result<(), Fault> {
         for layer in of {
             match self.beside(document, layer).and_then(|layers| self.checked(&layers)) {
                 Err(fault) if fault.layer.is_none() => {

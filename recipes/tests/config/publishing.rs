@@ -146,6 +146,35 @@ async fn a_rollback_is_a_new_version_with_all_the_layers_of_the_old_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn changes_added_to_a_rollback_are_made_to_what_it_brings_back() {
+    let zk = Coordinator::start();
+    let client = zk.client().await;
+    let store = store(&client);
+    let group = || Layer::Group("eu".into());
+    store.publish(&limits(1), If::Absent).put(group(), &json!({"rps": 2})).await.expect("valid");
+    store.publish(&limits(5), If::Any).remove(group()).await.expect("valid");
+    let back = || store.rollback(1);
+    let changed = [
+        (back().put(Layer::Shared, &limits(3)), (2, 6)),
+        (back().text(group(), Format::Toml, "burst = 7"), (1, 7)),
+        (back().patch(group(), &json!({"burst": 8})), (2, 8)),
+        (back().remove(group()), (1, 2)),
+        (back(), (2, 2)),
+    ];
+    for ((publish, (rps, burst)), version) in changed.into_iter().zip(3..) {
+        assert_eq!(publish.await.expect("valid"), version);
+        let eu = open(&client).group("eu").await.expect("valid");
+        assert_eq!(eu.current().value, Limits { rps, burst }, "version {version}");
+        assert_eq!(store.history().await.expect("connected")[0].restores, Some(1));
+    }
+    let error = back().patch(group(), &json!({"burst": 1})).await.expect_err("not valid");
+    assert!(error.to_string().contains("layer group eu: the rule"), "{error}");
+    let error = back().remove(Layer::File).await.expect_err("no such layer is published");
+    assert!(error.to_string().contains("only shared, group and instance layers"), "{error}");
+    assert_eq!(store.status().await.expect("published").last, 7);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_patch_changes_its_keys_alone_and_texts_stay_as_they_are_written() {
     let zk = Coordinator::start();
     let client = zk.client().await;

@@ -9,7 +9,7 @@ use synod::testing::Coordinator;
 use synod::{Client, Config, Error, If};
 use tokio::time::sleep;
 
-use crate::common::soon;
+use crate::common::{cancel_at, soon};
 use crate::{Limits, careless, limits, open, store};
 
 /// Ten instances that run version 1, and one without a name.
@@ -202,6 +202,85 @@ async fn a_promotion_whose_reply_is_lost_is_done_once() {
             }
         }
         assert_eq!(store.status().await.expect("published").rollout, None);
+    }
+}
+
+/// How a roll-out goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Turn {
+    Promote,
+    Abort,
+    Widen,
+}
+
+impl Turn {
+    async fn take(self, store: &ConfigStore<Limits>) -> Result<(), Error> {
+        match self {
+            Turn::Promote => store.promote(2).await,
+            Turn::Abort => store.abort(2).await,
+            Turn::Widen => store.widen(2, 100).await,
+        }
+    }
+
+    /// What it comes to: the version that applies, and the share that runs the other one.
+    fn outcome(self) -> (u64, Option<u8>) {
+        match self {
+            Turn::Promote => (2, None),
+            Turn::Abort => (1, None),
+            Turn::Widen => (1, Some(100)),
+        }
+    }
+}
+
+/// Cancels it at its `n`-th wait, and does it again. Whether there was such a wait.
+async fn cancelled_at(n: usize, turn: Turn, lost_reply: bool) -> bool {
+    let zk = Coordinator::start();
+    let (client, reader) = (zk.client().await, zk.client().await);
+    let (store, other) = (store(&client), store(&reader));
+    store.publish(&limits(1), If::Absent).await.expect("valid");
+    store.publish(&limits(2), If::Any).to_percent(0).await.expect("valid");
+    let config = open(&reader).instance("node-7").await.expect("valid");
+    let outcome = async || {
+        let status = other.status().await.expect("published");
+        assert_eq!(status.last, 2, "nothing is published");
+        (status.current, status.rollout.map(|rollout| rollout.percent))
+    };
+    if lost_reply {
+        zk.lose_next_reply(&client);
+    }
+    let done = cancel_at(n, turn.take(&store)).await;
+    let cancelled = done.is_none();
+    done.unwrap_or(Ok(())).expect("under way");
+    let before = outcome().await;
+    assert!(before == turn.outcome() || cancelled && before == (1, Some(0)), "{n}: {before:?}");
+    match turn.take(&store).await {
+        Ok(()) => assert!(turn == Turn::Widen || before == (1, Some(0)), "{n}: {before:?}"),
+        Err(Error::Conflict { .. }) => assert_ne!(turn, Turn::Widen),
+        Err(error) => panic!("{error}"),
+    }
+    assert_eq!(outcome().await, turn.outcome());
+    let runs = if turn == Turn::Abort { 1 } else { 2 };
+    let running = soon(config.wait_for(runs)).await.expect("valid");
+    assert_eq!((running.version, &running.value), (runs, &limits(runs as u32)));
+    // Another goes on from there.
+    if turn == Turn::Widen {
+        other.promote(2).await.expect("under way");
+    }
+    other.publish(&limits(3), If::Any).await.expect("none is under way");
+    assert_eq!(soon(config.wait_for(3)).await.expect("valid").value, limits(3));
+    cancelled
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promotion_an_abort_or_a_widening_that_is_cancelled_anywhere_is_done_or_not() {
+    for turn in [Turn::Promote, Turn::Abort, Turn::Widen] {
+        for (lost_reply, awaits) in [(false, 2), (true, 4)] {
+            let mut n = 1;
+            while cancelled_at(n, turn, lost_reply).await {
+                n += 1;
+            }
+            assert!(n > awaits, "{turn:?} was cancelled at {} places only", n - 1);
+        }
     }
 }
 
