@@ -92,8 +92,8 @@ struct Member {
     joins: bool,
     /// It was ordered out of the cluster, and may be out.
     leaves: bool,
-    /// It ends, and with the power if it is so.
-    stopping: Option<(JoinHandle<()>, bool)>,
+    /// It ends.
+    stopping: Option<JoinHandle<()>>,
     /// How much later it applies, in milliseconds.
     behind_ms: Arc<AtomicU64>,
 }
@@ -228,11 +228,8 @@ impl Cluster {
         if self.is_up(id) {
             return;
         }
-        if let Some((stopping, power)) = self.member(id).stopping.take() {
+        if let Some(stopping) = self.member(id).stopping.take() {
             stopping.await.expect("a member that stops does not panic");
-            if !power {
-                self.member(id).disk.power_loss();
-            }
         }
         self.net.power_on(Node::Member(id));
         self.recorder.note(format_args!("m{id}"), format_args!("starts"));
@@ -332,20 +329,27 @@ impl Cluster {
         let recorder = self.recorder.clone();
         let member = self.member(id);
         let Some(server) = member.server.take() else { return };
+        let disk = member.disk.clone();
         let stopping = tokio::spawn(async move {
             let begun = Instant::now();
             server.stop().await;
+            // Its process ends, and with it a snapshot that is still being written.
+            if power {
+                disk.crash();
+            } else {
+                disk.power_loss();
+            }
             recorder.note(format_args!("m{id}"), format_args!("has stopped"));
             if begun.elapsed() > STOPPING {
                 recorder.complain(format!("m{id} took {:?} to stop", begun.elapsed()));
             }
         });
-        member.stopping = Some((stopping, power));
+        member.stopping = Some(stopping);
     }
 
     /// Waits until a member that stops has ended.
     pub(crate) async fn has_stopped(&mut self, id: u8) {
-        if let Some((stopping, _)) = &mut self.member(id).stopping {
+        if let Some(stopping) = &mut self.member(id).stopping {
             // It says by itself what went wrong.
             let _ = stopping.await;
         }
