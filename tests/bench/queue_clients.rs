@@ -30,6 +30,8 @@ const WORKERS: u32 = 4;
 /// Of all workers, in a round.
 const ITEMS: u32 = 2_000;
 const WAITING: [u32; 2] = [10, 100_000];
+/// As many as a queue takes in one go.
+const PUT_AT_ONCE: usize = 1_000;
 /// Takes that are counted.
 const TAKES: u32 = 1_000;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -184,7 +186,9 @@ async fn a_take(server: SocketAddr, waiting: u32) -> f64 {
     let path = format!("/waiting-{waiting}");
     let puts = Queue::<u32>::open(&producer, path.as_str()).await.expect("connected");
     let takes = Queue::<u32>::open(&consumer, path.as_str()).await.expect("connected");
-    puts.put_all(&(0..waiting).collect::<Vec<u32>>()).await.expect("connected");
+    for items in (0..waiting).collect::<Vec<u32>>().chunks(PUT_AT_ONCE) {
+        puts.put_all(items).await.expect("connected");
+    }
     let mut next = 0;
     let mut take = async || {
         puts.put(&(waiting + next)).await.expect("connected");
