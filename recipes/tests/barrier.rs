@@ -97,6 +97,11 @@ async fn a_latch_opens_when_every_name_has_counted_once() {
     let limit = Duration::from_secs(1);
     let error = latch(&a, 3).wait_within(limit).await.expect_err("closed");
     assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    // What others have put there is no name that counts.
+    for foreign in ["_d_", "d_shard-2", "shard-2"] {
+        b.create(format!("/latches/loaded/{foreign}"), b"").await.expect("new");
+    }
+    assert_eq!(latch(&a, 3).remaining().await.expect("connected"), 1);
     assert_eq!(latch(&a, 3).count_down("shard-2").await.expect("connected"), 0);
     soon(waiting).await.expect("no panic").expect("open");
     latch(&b, 3).wait().await.expect("open for ever");
@@ -246,6 +251,57 @@ async fn a_cancelled_enter_leaves_nothing_whatever_await_it_was_at() {
             break;
         }
     }
+}
+
+/// Cancels a wait at each of its awaits; `open` lets it by when it has come to wait. How many
+/// awaits there are.
+async fn cancelled_everywhere(
+    wait: impl AsyncFn(Client) -> Result<(), Error>,
+    close: impl AsyncFn(&Client),
+    open: impl AsyncFn(&Client),
+) -> usize {
+    for n in 1.. {
+        let zk = Coordinator::start();
+        let (a, b) = (zk.client().await, zk.client().await);
+        close(&a).await;
+        let opening = async {
+            sleep(Duration::from_secs(1)).await;
+            open(&a).await;
+        };
+        let (passed, ()) = tokio::join!(cancel_at(n, wait(b.clone())), opening);
+        let finished = passed.is_some();
+        passed.unwrap_or(Ok(())).expect("open");
+        soon(async {
+            while zk.watch_count() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        assert_eq!(b.session().cleanups_reserved(), 0);
+        soon(wait(b)).await.expect("open");
+        if finished {
+            return n - 1;
+        }
+    }
+    unreachable!("it passes at last")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_cancelled_anywhere_leaves_no_watch() {
+    let barrier = |client: &Client| Barrier::new(client, "/barriers/deploy").expect("valid");
+    let awaits = cancelled_everywhere(
+        async |client| barrier(&client).wait().await,
+        async |client| barrier(client).close().await.expect("connected"),
+        async |client| barrier(client).open().await.expect("connected"),
+    );
+    assert!(awaits.await > 3, "the sync, two looks, and the watch");
+    let latch = |client: &Client| Latch::new(client, "/latches/loaded", 1).expect("valid");
+    let awaits = cancelled_everywhere(
+        async |client| latch(&client).wait().await,
+        async |_| {},
+        async |client| assert_eq!(latch(client).count_down("a").await.expect("connected"), 0),
+    );
+    assert!(awaits.await > 6, "it is made; the number, the names and the watch, twice");
 }
 
 #[tokio::test(start_paused = true)]

@@ -175,6 +175,7 @@ impl Latch {
 
 /// How many have counted.
 fn done(names: &[String]) -> u32 {
-    let done = names.iter().filter(|name| name.starts_with(DONE)).count();
+    let counted = |name: &&String| name.strip_prefix(DONE).is_some_and(|name| !name.is_empty());
+    let done = names.iter().filter(counted).count();
     u32::try_from(done).unwrap_or(u32::MAX)
 }

@@ -14,6 +14,7 @@ mod counter;
 mod discovery;
 mod following;
 mod harness;
+mod latch;
 mod leading;
 mod membership;
 mod multi_lock;
