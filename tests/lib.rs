@@ -43,6 +43,7 @@ mod book {
         Elections: "../docs/src/recipes/elections.md"
         Locks: "../docs/src/recipes/locks.md"
         Membership: "../docs/src/recipes/membership.md"
+        Metrics: "../docs/src/recipes/metrics.md"
         Partitioning: "../docs/src/recipes/partitioning.md"
         SemaphoresAndBarriers: "../docs/src/recipes/semaphores-and-barriers.md"
         Queues: "../docs/src/recipes/queues.md"

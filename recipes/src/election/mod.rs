@@ -209,7 +209,8 @@ impl Election {
     pub fn observe(&self) -> impl Stream<Item = Observed> + Send + Unpin + 'static {
         let observer = Observer::new(self.clone());
         Box::pin(futures::stream::unfold(observer, async |mut observer| {
-            let observed = observer.next().await?;
+            let path = observer.election.path.clone();
+            let observed = telemetry::ELECTION.waiting("observe", &path, observer.next()).await?;
             Some((observed, observer))
         }))
     }

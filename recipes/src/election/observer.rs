@@ -26,7 +26,7 @@ pub enum Observed {
 }
 
 pub(super) struct Observer {
-    election: Election,
+    pub(super) election: Election,
     /// What was yielded last.
     seen: Option<Observed>,
     /// Fires when the present state may be over, and the session that it was read in.

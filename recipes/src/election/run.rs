@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::{Election, Leadership};
 use crate::backoff::Backoff;
 use crate::error::{Error, LossReason};
+use crate::telemetry;
 
 /// Shortest and longest pause between the end of one candidacy and the next.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -55,8 +56,16 @@ impl Election {
     /// Outside of a tokio runtime with time.
     pub async fn run_as_leader<T, E, W>(
         &self,
-        mut lead: impl FnMut(Arc<Leadership>) -> W,
+        lead: impl FnMut(Arc<Leadership>) -> W,
     ) -> Result<T, Error>
+    where
+        W: Future<Output = Result<T, E>>,
+        E: Display,
+    {
+        telemetry::ELECTION.waiting("lead", &self.path, self.lead(lead)).await
+    }
+
+    async fn lead<T, E, W>(&self, mut lead: impl FnMut(Arc<Leadership>) -> W) -> Result<T, Error>
     where
         W: Future<Output = Result<T, E>>,
         E: Display,

@@ -13,6 +13,7 @@ use synod_core::model::{Code, Error as ClientError, SessionEnd, Zxid};
 use tracing::warn;
 
 use super::{Group, Member, READS_MAX, view_of};
+use crate::telemetry;
 
 /// How long to wait after a request that was refused.
 const RETRY: Duration = Duration::from_secs(1);
@@ -59,7 +60,8 @@ impl GroupWatch {
             uncertain: false,
         };
         let events = futures::stream::unfold(watcher, async |mut watcher| {
-            let event = watcher.next().await?;
+            let path = watcher.group.path.clone();
+            let event = telemetry::MEMBERSHIP.waiting("watch", &path, watcher.next()).await?;
             Some((event, watcher))
         });
         GroupWatch { events: events.boxed(), members: BTreeMap::new() }

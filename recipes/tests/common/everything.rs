@@ -1,8 +1,11 @@
 //! A use of every recipe, for suites about what all of them tell.
 
+use futures::StreamExt;
+use synod::election::Observed;
+use synod::membership::GroupEvent;
 use synod::partition::{PartitionEvent, Partitioner};
 use synod::{
-    Barrier, Client, DoubleBarrier, Election, Group, Latch, Lock, MultiLock, PersistentNode,
+    Barrier, Client, DoubleBarrier, Election, Error, Group, Latch, Lock, MultiLock, PersistentNode,
     RwLock, Semaphore,
 };
 
@@ -26,10 +29,15 @@ pub async fn use_every_recipe(client: &Client) {
     let semaphore = Semaphore::new(client, "/semaphore", 2).expect("valid");
     semaphore.acquire_many(2).await.expect("free").release().await.expect("connected");
     let election = Election::new(client, "/election").expect("valid");
+    let mut observed = election.observe();
+    assert_eq!(soon(observed.next()).await, Some(Observed::NoLeader));
     election.campaign().await.expect("nobody leads").resign().await.expect("connected");
+    election.run_as_leader(|_| async { Ok::<(), Error>(()) }).await.expect("nobody leads");
     let barrier = DoubleBarrier::new(client, "/double", 1).expect("valid");
     barrier.enter().await.expect("alone").leave().await.expect("alone");
     let group = Group::new(client, "/group").expect("valid");
+    let mut watch = group.watch();
+    assert_eq!(soon(watch.next()).await, Some(GroupEvent::Settled));
     group.join("a", "").await.expect("joins").leave().await.expect("connected");
     let partitioner = Partitioner::numbered(client, "/partitions", 1).expect("valid");
     let mut partitions = partitioner.join("a").expect("valid");
