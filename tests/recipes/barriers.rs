@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use synod::barrier::Cohort;
 use synod::{Barrier, Cell, Client, Counter, DoubleBarrier, Error, IdBlocks, Latch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::cases::{cancel_at, until_children};
 use super::ground::{Ground, soon};
@@ -79,6 +80,64 @@ pub async fn a_cancelled_enter_leaves_no_member(ground: &Ground) {
         let finished = done.is_some();
         drop(done);
         until_children(&a, LINE, 0).await;
+        if finished {
+            break;
+        }
+    }
+}
+
+pub async fn a_cancelled_enter_of_two_leaves_the_other_to_the_next(ground: &Ground) {
+    let (a, b) = (ground.client().await, ground.client().await);
+    for n in 1.. {
+        let other = entering(&a);
+        let done = soon(cancel_at(n, double(&b, 2).enter())).await;
+        let finished = done.is_some();
+        drop(done);
+        until_children(&b, LINE, 1).await;
+        // Whether it had entered or not, the other one enters: with whoever comes next, at the latest.
+        let again = entering(&b);
+        drop(soon(other).await.expect("no panic").expect("all have come"));
+        again.abort();
+        drop(again.await);
+        until_children(&a, LINE, 0).await;
+        if finished {
+            break;
+        }
+    }
+}
+
+fn entering(client: &Client) -> JoinHandle<Result<Cohort, Error>> {
+    let barrier = double(client, 2);
+    tokio::spawn(async move { barrier.enter().await })
+}
+
+pub async fn a_cancelled_wait_leaves_nothing_and_the_next_one_passes(ground: &Ground) {
+    let (a, b) = (ground.client().await, ground.client().await);
+    let barrier = |client| Barrier::new(client, "/barriers/deploy").expect("valid");
+    for n in 1.. {
+        let latch = |client| Latch::new(client, format!("/latches/{n}"), 1).expect("valid");
+        barrier(&a).close().await.expect("connected");
+        let opening = tokio::spawn({
+            let (observer, barrier, latch) = (a.clone(), barrier(&a), latch(&a));
+            async move {
+                // Some round trips, in which the others come to wait.
+                for _ in 0..4 {
+                    observer.sync().await.expect("connected");
+                }
+                barrier.open().await.expect("connected");
+                latch.count_down("a").await.expect("connected");
+            }
+        });
+        let (at_barrier, at_latch) = (barrier(&b), latch(&b));
+        let (at_barrier, at_latch) =
+            tokio::join!(cancel_at(n, at_barrier.wait()), cancel_at(n, at_latch.wait()));
+        let finished = at_barrier.is_some() && at_latch.is_some();
+        at_barrier.into_iter().chain(at_latch).for_each(|passed| passed.expect("open"));
+        soon(opening).await.expect("no panic");
+        assert!(b.ephemerals("/").await.expect("connected").is_empty());
+        assert_eq!(b.session().cleanups_reserved(), 0);
+        soon(barrier(&b).wait()).await.expect("open");
+        soon(latch(&b).wait()).await.expect("open");
         if finished {
             break;
         }

@@ -69,6 +69,25 @@ pub async fn a_cancelled_join_leaves_no_member(ground: &Ground) {
     }
 }
 
+pub async fn a_standing_member_that_is_told_something_and_cancelled_does_it_all_the_same(
+    ground: &Ground,
+) {
+    let (a, b) = (ground.client().await, ground.client().await);
+    let mut watch = group(&b).watch();
+    for n in 1.. {
+        let member = group(&a).join_standing("a", "0").expect("valid");
+        let present = soon(cancel_at(n, member.present())).await;
+        let updated = soon(cancel_at(n, member.update("1"))).await;
+        until(&mut watch, &[("a", "1")]).await;
+        let removed = soon(cancel_at(n, member.remove())).await;
+        until(&mut watch, &[]).await;
+        until_children(&b, PATH, 0).await;
+        if present.is_some() && updated.is_some() && removed.is_some() {
+            break;
+        }
+    }
+}
+
 /// Waits until the node has that data.
 async fn until_data(client: &Client, data: &str) {
     soon(async {

@@ -1,32 +1,22 @@
 //! The recipe suite: the same cases for every ground. Those in `faults` need a connection that
 //! can break, and run on the grounds that have one.
 
-#[allow(missing_docs, reason = "the name of a case says what holds")]
+#![allow(missing_docs, reason = "the name of a case says what holds")]
+
 pub mod barriers;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod cases;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod configurations;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod copies;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod elections;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod faults;
 pub mod ground;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod groups;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod locks;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod owners;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod partitions;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod permits;
 pub mod ports;
 pub mod proxy;
-#[allow(missing_docs, reason = "the name of a case says what holds")]
 pub mod queues;
 pub mod servers;
 
@@ -94,6 +84,7 @@ macro_rules! all_cases {
         $crate::on_ground! { $start, $crate::recipes::groups:
             members_are_seen_to_come_change_and_go
             a_cancelled_join_leaves_no_member
+            a_standing_member_that_is_told_something_and_cancelled_does_it_all_the_same
             a_node_is_restored_until_it_is_removed
             instances_are_registered_followed_and_picked
         }
@@ -113,6 +104,8 @@ macro_rules! all_cases {
             barriers_and_latches_hold_until_they_open
             cohorts_enter_and_leave_together
             a_cancelled_enter_leaves_no_member
+            a_cancelled_enter_of_two_leaves_the_other_to_the_next
+            a_cancelled_wait_leaves_nothing_and_the_next_one_passes
             counters_cells_and_ids_are_changed_exactly_once
         }
         $crate::on_ground! { $start, $crate::recipes::queues:
