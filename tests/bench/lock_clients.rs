@@ -13,17 +13,16 @@
 //! PYTHON=target/interop/venv/bin/python cargo bench -p synod-tests --features apache --bench lock_clients
 //! ```
 
-use std::io::{BufRead, BufReader, Write};
+mod common;
+
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::{Counts, Kazoo, SESSION_TIMEOUT, client as our_client, median, on_two_workers};
 use synod::guard::Released;
 use synod::{Client, Lock};
 use synod_tests::recipes::ground::{Ground, soon};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use zookeeper_client as zk;
 
@@ -32,7 +31,6 @@ const LOCKS_PER_ROUND: usize = 300;
 const LINES: [usize; 2] = [10, 50];
 /// Lines of a length, of each client.
 const LINE_ROUNDS: usize = 15;
-const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where kazoo's half is.
 const KAZOO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/lock_kazoo.py");
 
@@ -42,26 +40,21 @@ const PERSISTENT: zk::CreateOptions<'static> =
 const NAMES: [&str; 3] = ["synod", "zookeeper-client", "kazoo"];
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async { tokio::spawn(measure()).await.expect("it does not panic") });
+    on_two_workers(measure());
 }
 
 async fn measure() {
     // No server ends a session of a client that waits its turn for long.
     let ground = Ground::apache_with(&["maxSessionTimeout=600000"]).await;
     let server = ground.faults().address(0);
-    let mut kazoo = Kazoo::start(server);
+    let mut kazoo = KazooLocks::start(server);
     alone(server, &mut kazoo).await;
     for line in LINES {
         in_line(server, line, &mut kazoo).await;
     }
 }
 
-async fn alone(server: SocketAddr, kazoo: &mut Option<Kazoo>) {
+async fn alone(server: SocketAddr, kazoo: &mut Option<KazooLocks>) {
     let ours = our_client(server).await;
     let theirs = their_client(server).await;
     let (our_path, their_path) = ("/alone/synod", "/alone/crate");
@@ -117,11 +110,6 @@ fn told(name: &str, figure: f64, ratio: Option<f64>, of: &str) {
     }
 }
 
-async fn our_client(server: SocketAddr) -> Client {
-    let builder = Client::builder().servers(server.to_string());
-    builder.session_timeout(SESSION_TIMEOUT).connect().await.expect("the server is there")
-}
-
 async fn their_client(server: SocketAddr) -> zk::Client {
     let connector = zk::Client::connector().with_session_timeout(SESSION_TIMEOUT);
     connector.connect(&server.to_string()).await.expect("the server is there")
@@ -146,12 +134,7 @@ fn per_lock(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6 / LOCKS_PER_ROUND as f64
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-async fn in_line(server: SocketAddr, length: usize, kazoo: &mut Option<Kazoo>) {
+async fn in_line(server: SocketAddr, length: usize, kazoo: &mut Option<KazooLocks>) {
     let observer = their_client(server).await;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..=length {
@@ -281,7 +264,7 @@ async fn until_in_line(server: SocketAddr, waiting: usize) {
     }
 }
 
-/// What the server says of itself.
+/// What the server counts.
 struct Counted {
     watches: usize,
     /// Of watches on znodes that were deleted.
@@ -290,47 +273,27 @@ struct Counted {
 
 impl Counted {
     async fn by(server: SocketAddr) -> Counted {
-        let mut stream = TcpStream::connect(server).await.expect("it listens");
-        stream.write_all(b"mntr").await.expect("connected");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.expect("it answers");
-        let value = |name: &str| {
-            let of = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'));
-            of.and_then(|value| value.trim().parse::<f64>().ok()).unwrap_or_default() as usize
-        };
+        let counts = Counts::by(server).await;
         Counted {
-            watches: value("zk_watch_count"),
-            deletion_events: value("zk_sum_node_deleted_watch_count"),
+            watches: counts.of("zk_watch_count") as usize,
+            deletion_events: counts.of("zk_sum_node_deleted_watch_count") as usize,
         }
     }
 }
 
-/// The program that runs kazoo: a line asks, a line answers.
-struct Kazoo {
-    process: Child,
-    asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+/// Kazoo's locks; see `lock_kazoo.py`.
+struct KazooLocks(Kazoo);
 
-impl Kazoo {
+impl KazooLocks {
     /// `None` without a Python that has kazoo.
-    fn start(server: SocketAddr) -> Option<Kazoo> {
+    fn start(server: SocketAddr) -> Option<KazooLocks> {
         let python = std::env::var_os("PYTHON")?;
-        let mut command = Command::new(python);
-        command.arg(KAZOO).arg(server.to_string());
-        let mut process =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("PYTHON runs");
-        let asks = process.stdin.take().expect("piped");
-        let answers = BufReader::new(process.stdout.take().expect("piped"));
-        Some(Kazoo { process, asks, answers })
+        Some(KazooLocks(Kazoo::start(&python, KAZOO, server)))
     }
 
     fn ask(&mut self, what: &str) -> Vec<f64> {
-        writeln!(self.asks, "{what}").expect("it listens");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("it answers");
-        let numbers = answer.strip_prefix("ok").unwrap_or_else(|| panic!("{what}: {answer}"));
-        numbers.split_whitespace().map(|number| number.parse().expect("a number")).collect()
+        self.0.ask(what);
+        self.0.answer()
     }
 
     /// Microseconds of an acquire and its release.
@@ -350,12 +313,5 @@ impl Kazoo {
     /// The first one releases, and each one that it comes to; microseconds of each hand-over.
     fn dissolve(&mut self) -> Vec<f64> {
         self.ask("dissolve")
-    }
-}
-
-impl Drop for Kazoo {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -13,16 +13,15 @@
 //! PYTHON=target/interop/venv/bin/python cargo bench -p synod-tests --features apache --bench queue_clients
 //! ```
 
+mod common;
+
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{Counts, Kazoo, client, median, on_two_workers};
 use synod::{Client, Queue};
 use synod_tests::recipes::ground::Ground;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const ROUNDS: usize = 5;
@@ -34,17 +33,11 @@ const WAITING: [u32; 2] = [10, 100_000];
 const PUT_AT_ONCE: usize = 1_000;
 /// Takes that are counted.
 const TAKES: u32 = 1_000;
-const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where kazoo's half is.
 const KAZOO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/queue_kazoo.py");
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async { tokio::spawn(measure()).await.expect("it does not panic") });
+    on_two_workers(measure());
 }
 
 async fn measure() {
@@ -55,7 +48,7 @@ async fn measure() {
     let mut kazoos = Vec::new();
     for _ in 0..WORKERS {
         clients.push(client(ours).await);
-        kazoos.push(Kazoo::start(&python, apache));
+        kazoos.push(Kazoo::start(&python, KAZOO, apache));
     }
     let (mut us, mut them) = (Phases::default(), Phases::default());
     for round in 0..=ROUNDS {
@@ -86,11 +79,6 @@ fn told(what: &str, us: Vec<f64>, them: Vec<f64>, target: &str) {
     );
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 /// Items a second.
 #[derive(Default)]
 struct Phases {
@@ -106,11 +94,6 @@ impl Phases {
         self.take.push(rate(take));
         self.all.push(rate(put + take));
     }
-}
-
-async fn client(server: SocketAddr) -> Client {
-    let builder = Client::builder().servers(server.to_string());
-    builder.session_timeout(SESSION_TIMEOUT).connect().await.expect("the server is there")
 }
 
 fn share(worker: u32) -> std::ops::Range<u32> {
@@ -164,14 +147,14 @@ fn kazoo_through(kazoos: &mut [Kazoo], path: &str) -> (Duration, Duration) {
         let share = share(worker);
         kazoo.ask(&format!("put {path} {} {}", share.start, share.end));
     }
-    kazoos.iter_mut().for_each(|kazoo| drop(kazoo.answer()));
+    kazoos.iter_mut().for_each(|kazoo| drop(kazoo.answer::<u32>()));
     let put = begun.elapsed();
     for kazoo in &mut *kazoos {
         kazoo.ask(&format!("take {path}"));
     }
     let (mut done, mut take) = (Vec::new(), Duration::ZERO);
     for kazoo in kazoos {
-        let mut numbers = kazoo.answer().into_iter();
+        let mut numbers = kazoo.answer::<u32>().into_iter();
         let micros = numbers.next().expect("it says how long it took");
         take = take.max(Duration::from_micros(micros.into()));
         done.extend(numbers);
@@ -206,47 +189,5 @@ async fn a_take(server: SocketAddr, waiting: u32) -> f64 {
 }
 
 async fn requests(server: SocketAddr) -> f64 {
-    let mut stream = TcpStream::connect(server).await.expect("it listens");
-    stream.write_all(b"mntr").await.expect("connected");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("it answers");
-    let count = text.lines().find_map(|line| line.strip_prefix("zk_packets_received\t"));
-    count.expect("it counts").trim().parse().expect("a number")
-}
-
-/// The program that runs kazoo: a line asks, a line answers.
-struct Kazoo {
-    process: Child,
-    asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Kazoo {
-    fn start(python: &std::ffi::OsStr, server: SocketAddr) -> Kazoo {
-        let mut command = Command::new(python);
-        command.arg(KAZOO).arg(server.to_string());
-        let mut process =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("PYTHON runs");
-        let asks = process.stdin.take().expect("piped");
-        let answers = BufReader::new(process.stdout.take().expect("piped"));
-        Kazoo { process, asks, answers }
-    }
-
-    fn ask(&mut self, what: &str) {
-        writeln!(self.asks, "{what}").expect("it listens");
-    }
-
-    fn answer(&mut self) -> Vec<u32> {
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("it answers");
-        let numbers = answer.strip_prefix("ok").unwrap_or_else(|| panic!("kazoo: {answer}"));
-        numbers.split_whitespace().map(|number| number.parse().expect("a number")).collect()
-    }
-}
-
-impl Drop for Kazoo {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    Counts::by(server).await.of("zk_packets_received")
 }
