@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_core::model::{Code, CreateMode, Op, OpResult, Request, Response, Stat, Write, Zxid};
+use synod_core::model::{
+    Code, CreateMode, Op, OpResult, Read, Refusal, Request, Response, Stat, Write, Zxid,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -71,32 +73,69 @@ impl Worker {
         format!("/load/w{}/{name}", self.number)
     }
 
-    /// Opens its session and creates what it needs. Nothing fails yet.
+    /// Opens its session and creates what it needs. Nothing fails yet on purpose, but on a busy
+    /// machine the leader may change at any time, and break connections.
     pub(super) async fn set_up(mut self) -> Worker {
         let mut connection = self.connect().await.expect("a new session");
         let folder = format!("/load/w{}", self.number);
-        let held = format!("/load/e/w{}", self.number);
-        let folder = create(&folder, Vec::new(), CreateMode::Persistent);
-        connection.ask(&folder).await.expect("connected").result.expect("a new znode");
+        self.make(&mut connection, &folder, Vec::new(), CreateMode::Persistent).await;
         let keys = (0..KEYS).map(|key| format!("k{key}"));
         for name in keys.chain(["a".to_owned(), "b".to_owned()]) {
-            let path = self.path(&name);
-            let (change, value) = (Change::Create(path.clone()), self.value());
+            let (path, value, before) = (self.path(&name), self.value(), self.last_zxid);
             let data = data_of(self.number, value, 0);
-            let request = create(&path, data, CreateMode::Persistent);
-            let reply = connection.ask(&request).await.expect("connected");
-            reply.result.expect("a new znode");
-            let before = self.last_zxid;
-            self.last_zxid = reply.zxid;
-            locked(&self.ledger).acknowledged(&change, value, reply.zxid, before, &path);
+            let zxid = self.make(&mut connection, &path, data, CreateMode::Persistent).await;
+            let change = Change::Create(path.clone());
+            locked(&self.ledger).acknowledged(&change, value, zxid, before, &path);
         }
-        let request = create(&held, Vec::new(), CreateMode::Ephemeral);
-        let reply = connection.ask(&request).await.expect("connected");
-        reply.result.expect("a new znode");
-        self.last_zxid = reply.zxid;
+        let path = format!("/load/e/w{}", self.number);
+        let czxid = self.make(&mut connection, &path, Vec::new(), CreateMode::Ephemeral).await;
         let session = connection.session.id;
-        locked(&self.ledger).held = Some(Held { session, path: held, czxid: reply.zxid });
+        locked(&self.ledger).held = Some(Held { session, path, czxid });
         self
+    }
+
+    /// Creates a znode that is not there, and says at which zxid that was done.
+    async fn make(
+        &mut self,
+        connection: &mut Connection,
+        path: &str,
+        data: Vec<u8>,
+        mode: CreateMode,
+    ) -> Zxid {
+        let request = create(path, data, mode);
+        let (reply, asked_again) = self.insist(connection, &request).await;
+        let czxid = match reply.result {
+            Ok(_) => reply.zxid,
+            // It was there by the time that the connection broke.
+            Err(refusal) if refusal.code == Code::NodeExists && asked_again => {
+                let exists = Read::Exists { path: path.into(), watch: false };
+                let (reply, _) = self.insist(connection, &Request::Read(exists)).await;
+                match reply.result {
+                    Ok(Response::Stat(stat)) => stat.czxid,
+                    other => panic!("{path} is there: {other:?}"),
+                }
+            }
+            Err(refusal) => panic!("{path} is new: {refusal:?}"),
+        };
+        self.last_zxid = self.last_zxid.max(czxid);
+        czxid
+    }
+
+    /// Asks until it is answered, over another connection if need be; the reply, and whether it
+    /// was asked more than once.
+    async fn insist(&mut self, connection: &mut Connection, request: &Request) -> (Reply, bool) {
+        let mut asked_again = false;
+        loop {
+            let asked = timeout(self.patience(), connection.ask(request)).await;
+            if let Ok(Ok(reply)) = asked
+                && !reply.result.as_ref().is_err_and(leaves_it_open)
+            {
+                return (reply, asked_again);
+            }
+            asked_again = true;
+            self.server += 1;
+            *connection = self.connect().await.expect("its session lives");
+        }
     }
 
     fn value(&mut self) -> u64 {
@@ -253,8 +292,7 @@ impl Worker {
             Ok(response) => response,
             Err(refusal) => {
                 ledger.unknown(&change, value);
-                // By these a server says that it does not know either.
-                if !matches!(refusal.code, Code::ConnectionLoss | Code::SessionMoved) {
+                if !leaves_it_open(&refusal) {
                     let violation = format!("{change:?} was refused: {refusal:?}");
                     ledger.violations.push(violation);
                 }
@@ -289,6 +327,11 @@ impl Worker {
         });
         Ok(())
     }
+}
+
+/// Whether a server says by this that it does not know either what became of a request.
+fn leaves_it_open(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::ConnectionLoss | Code::SessionMoved)
 }
 
 fn stats_of(response: &Response) -> Vec<Stat> {

@@ -78,6 +78,7 @@ pub(super) fn check(history: &History, found: &mut Findings, checked: &mut Check
         let path = register(number);
         let spans = spans(history, &path);
         checked.register_ops += spans.len();
+        checked.register_histories += usize::from(!spans.is_empty());
         if let Err(why) = linearize(&spans) {
             found.add(format!("{path} of {} operations: {why}", spans.len()));
         }

@@ -71,7 +71,9 @@ pub struct Checked {
     pub expired: usize,
     /// Sessions that were judged dead and heard of before the log had it.
     pub spared: usize,
-    /// Operations of the registers' histories.
+    /// Histories of registers in which an order was looked for: one a register and run.
+    pub register_histories: usize,
+    /// Their operations.
     pub register_ops: usize,
 }
 
@@ -106,6 +108,7 @@ impl std::ops::AddAssign for Checked {
         self.missed_events += other.missed_events;
         self.expired += other.expired;
         self.spared += other.spared;
+        self.register_histories += other.register_histories;
         self.register_ops += other.register_ops;
     }
 }
