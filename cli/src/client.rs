@@ -17,7 +17,7 @@ use crate::exit::Exit;
 /// Where to connect to, and how to answer.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The servers, as `HOST:PORT[,HOST:PORT…][/CHROOT]`.
+    /// The servers, as `[zks://]HOST:PORT[,HOST:PORT…][/CHROOT]`; zks:// speaks TLS.
     #[arg(long, global = true, value_name = "S", default_value = "127.0.0.1:2181")]
     server: String,
 
@@ -29,9 +29,45 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "USER:PASSWORD")]
     auth: Option<String>,
 
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: Tls,
+
     /// How long to try to connect, in milliseconds.
     #[arg(long, global = true, value_name = "MS", default_value_t = 5_000)]
     connect_timeout_ms: u64,
+}
+
+/// How TLS is spoken to a server.
+#[cfg(feature = "tls")]
+#[derive(Args)]
+struct Tls {
+    /// PEM file of the authorities that the servers' certificates are signed by: TLS is spoken
+    /// then.
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<std::path::PathBuf>,
+
+    /// PEM file of the certificate to show a server that asks for one.
+    #[arg(long, global = true, value_name = "FILE")]
+    cert: Option<std::path::PathBuf>,
+
+    /// PEM file of its private key.
+    #[arg(long, global = true, value_name = "FILE")]
+    key: Option<std::path::PathBuf>,
+}
+
+#[cfg(feature = "tls")]
+impl Tls {
+    fn options(&self) -> Result<Option<synod::Tls>, Error> {
+        match (&self.ca, &self.cert, &self.key) {
+            (Some(ca), None, None) => Ok(Some(synod::Tls::trusting(ca))),
+            (Some(ca), Some(cert), Some(key)) => {
+                Ok(Some(synod::Tls::trusting(ca).proving(cert, key)))
+            }
+            (None, None, None) => Ok(None),
+            _ => Err(Error::invalid("--ca", "…", "--cert and --key go together, and with --ca")),
+        }
+    }
 }
 
 /// A command of a client.
@@ -182,6 +218,10 @@ impl Command {
             let (user, password) =
                 auth.split_once(':').ok_or_else(|| Error::invalid("--auth", "…", rule))?;
             builder = builder.auth_digest(user, password);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = options.tls.options()? {
+            builder = builder.tls(tls);
         }
         let client = tokio::select! {
             client = builder.connect() => client?,

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
-use synod_server::{Config, Founding, MemberConfig, Server, Words};
+use synod_server::net::Exposed;
+use synod_server::{Config, Founding, MemberConfig, Server, StartError, Words};
 use tokio::signal::unix::{SignalKind, signal};
 
 use tracing_subscriber::filter::Targets;
@@ -23,6 +24,29 @@ struct Settings {
     /// Where to listen [default: 127.0.0.1:2181].
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+
+    /// PEM file of the server's certificate: clients speak TLS then.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file of its private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// PEM file of the authorities that sign clients' certificates: who shows none is refused
+    /// then, and who shows one is known by it in ACLs of the scheme x509.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// What a client's certificate is known by: its subject, as to ZooKeeper, or the first URI or
+    /// DNS name of its alternative names [default: subject].
+    #[arg(long, value_name = "NAME", requires = "tls_client_ca")]
+    tls_client_name: Option<ClientName>,
+
+    /// Listen beyond loopback without TLS: whoever is on the way reads passwords and data.
+    #[arg(long)]
+    #[serde(default)]
+    insecure: bool,
 
     /// The unit of session timeouts in milliseconds, and how often expiry looks [default: 2000].
     #[arg(long, value_name = "MS")]
@@ -122,6 +146,14 @@ struct Settings {
     snapshot_entries: Option<u64>,
 }
 
+/// What a client's certificate is known by.
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+enum ClientName {
+    Subject,
+    San,
+}
+
 /// The arguments of `synod serve`.
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -159,26 +191,33 @@ impl Serve {
                 }
             };
         let data = config.member.as_ref().map(|member| member.data.clone());
+        let secure = is_secure(&config);
+        let with_tls = if secure { " with TLS" } else { "" };
         let server = match Server::start(config).await {
             Ok(server) => server,
+            Err(StartError::Exposed(exposed @ Exposed::Clients(_))) => {
+                crate::complain!("synod: {exposed}: --tls-cert and --tls-key, or --insecure");
+                return Exit::Usage;
+            }
             Err(error) => {
                 crate::complain!("synod: {error}");
                 return Exit::Failure;
             }
         };
         let address = server.local_addr();
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && !secure {
             crate::complain!(
                 "synod: warning: {address} can be reached from elsewhere, without TLS"
             );
         }
         say(&match &data {
             Some(data) => {
-                format!("serving the ZooKeeper protocol on {address}, data in {}", data.display())
+                let data = data.display();
+                format!("serving the ZooKeeper protocol on {address}{with_tls}, data in {data}")
             }
             None => format!(
-                "serving the ZooKeeper protocol on {address}, in memory only: everything is lost \
-                 when this process ends"
+                "serving the ZooKeeper protocol on {address}{with_tls}, in memory only: everything \
+                 is lost when this process ends"
             ),
         });
         let failed = tokio::select! {
@@ -205,6 +244,13 @@ impl Serve {
         if let Some(tick_ms) = flags.tick_ms.or(file.tick_ms) {
             config.tick_ms = tick_ms;
         }
+        set_client_tls(
+            &mut config,
+            (flags.tls_cert.or(file.tls_cert), flags.tls_key.or(file.tls_key)),
+            flags.tls_client_ca.or(file.tls_client_ca),
+            flags.tls_client_name.or(file.tls_client_name),
+        )?;
+        config.insecure = flags.insecure || file.insecure;
         config.session_timeout_ms_min =
             flags.min_session_timeout_ms.or(file.min_session_timeout_ms);
         config.session_timeout_ms_max =
@@ -305,6 +351,53 @@ impl Membership {
             member.keeping.snapshot_entries = entries;
         }
         Ok(Some(member))
+    }
+}
+
+#[cfg(feature = "tls")]
+fn is_secure(config: &Config) -> bool {
+    config.tls.is_some()
+}
+
+#[cfg(not(feature = "tls"))]
+fn is_secure(_: &Config) -> bool {
+    false
+}
+
+#[cfg(feature = "tls")]
+fn set_client_tls(
+    config: &mut Config,
+    own: (Option<PathBuf>, Option<PathBuf>),
+    client_ca: Option<PathBuf>,
+    client_name: Option<ClientName>,
+) -> Result<(), String> {
+    use synod_server::tls::{CertificateName, ClientTls};
+    match own {
+        (Some(certificate), Some(key)) => {
+            let mut tls = ClientTls::new(certificate, key);
+            tls.client_ca = client_ca;
+            tls.client_name = match client_name {
+                None | Some(ClientName::Subject) => CertificateName::Subject,
+                Some(ClientName::San) => CertificateName::AlternativeName,
+            };
+            config.tls = Some(tls);
+            Ok(())
+        }
+        (None, None) if client_ca.is_none() => Ok(()),
+        _ => Err("tls-cert and tls-key go together, and tls-client-ca with them".to_owned()),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn set_client_tls(
+    _: &mut Config,
+    own: (Option<PathBuf>, Option<PathBuf>),
+    client_ca: Option<PathBuf>,
+    _: Option<ClientName>,
+) -> Result<(), String> {
+    match (own, client_ca) {
+        ((None, None), None) => Ok(()),
+        _ => Err("this program was built without TLS".to_owned()),
     }
 }
 

@@ -24,7 +24,8 @@ impl Serve {
         let mut line = String::new();
         out.read_line(&mut line).expect("says that it serves");
         let rest = line.strip_prefix("serving the ZooKeeper protocol on ").expect("says so");
-        let address = rest.split_once(", in memory only: ").expect("says so").0.to_owned();
+        let place = rest.split_once(", in memory only: ").expect("says so").0;
+        let address = place.strip_suffix(" with TLS").unwrap_or(place).to_owned();
         Serve { child, out, address }
     }
 
@@ -109,6 +110,52 @@ fn a_file_configures_it_and_flags_win() {
         assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
     }
     std::fs::remove_file(&file).expect("is there");
+}
+
+#[test]
+fn a_port_beyond_loopback_needs_tls_or_a_word() {
+    let open = ["serve", "--in-memory", "--listen", "0.0.0.0:0"];
+    let output = synod().args(open).output().expect("runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--tls-cert") && said.contains("--insecure"), "{said}");
+    let serve = Serve::start(&["--listen", "0.0.0.0:0", "--insecure"]);
+    let (_, port) = serve.address.rsplit_once(':').expect("has a port");
+    let server = format!("127.0.0.1:{port}");
+    let output = synod().args(["--server", &server, "ls"]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn commands_reach_a_server_by_tls() {
+    let folder = tempfile::tempdir().expect("can be made");
+    let file = |name: &str| folder.path().join(name).to_str().expect("is text").to_owned();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("valid");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).expect("signed");
+    let params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).expect("valid");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, &authority).expect("signed");
+    std::fs::write(file("ca.pem"), authority.pem()).expect("written");
+    std::fs::write(file("cert.pem"), certificate.pem()).expect("written");
+    std::fs::write(file("key.pem"), key.serialize_pem()).expect("written");
+    let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+    let own = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
+    let serve = Serve::start(&[&ANY, &own[..]].concat());
+    let ask = |patience_ms: &str, more: &[&str]| {
+        let server = format!("zks://{}", serve.address);
+        let mut command = synod();
+        command.args(["--server", &server, "--connect-timeout-ms", patience_ms]);
+        command.args(more).args(["create", "/a"]).output().expect("runs").status.code()
+    };
+    assert_eq!(ask("500", &[]), Some(2), "no authority is trusted");
+    assert_eq!(ask("500", &["--ca", &ca]), Some(7), "the server wants a certificate");
+    assert_eq!(ask("500", &["--ca", &ca, "--cert", &cert]), Some(2), "the key is missing");
+    assert_eq!(ask("20000", &["--ca", &ca, "--cert", &cert, "--key", &key]), Some(0));
+    let output = synod().args(["serve", "--tls-cert", &cert]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(2), "the key is missing");
 }
 
 #[test]

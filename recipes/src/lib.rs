@@ -98,6 +98,8 @@ pub use persistent_node::PersistentNode;
 pub use queue::Queue;
 pub use rwlock::RwLock;
 pub use semaphore::Semaphore;
+#[cfg(feature = "tls")]
+pub use synod_core::client::Tls;
 pub use synod_core::client::{
     self, Client, ClientBuilder, Notice, Session, SessionState, SessionStatus, Watch, WatchOnce,
 };

@@ -27,6 +27,12 @@ const TIMEOUT_TICKS: RangeInclusive<u32> = 2..=20;
 pub struct Config {
     /// Where to listen; port 0 lets the operating system choose.
     pub listen: SocketAddr,
+    /// TLS for the clients; without it they speak plainly.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::tls::ClientTls>,
+    /// Plain clients are taken in from other machines: whoever listens on the way reads the
+    /// passwords and the data.
+    pub insecure: bool,
     /// A member whose state outlives its process; `None` for one that keeps it in memory only.
     pub member: Option<MemberConfig>,
     /// The unit of session timeouts, in milliseconds, and how often expiry looks.
@@ -61,6 +67,9 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
+            #[cfg(feature = "tls")]
+            tls: None,
+            insecure: false,
             member: None,
             tick_ms: TICK_MS,
             session_timeout_ms_min: None,
@@ -89,6 +98,14 @@ impl Config {
         Planted::default()
     }
 
+    /// Whether the clients speak TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// The number of the member.
     pub(crate) fn member_id(&self) -> u64 {
         self.member.as_ref().map_or(1, |member| member.id)
@@ -102,6 +119,13 @@ impl Config {
         min..=max
     }
 
+    fn looks_without_pause(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(|tls| tls.reload_interval.is_zero());
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// # Errors
     /// The rule that does not hold.
     pub(crate) fn validate(&self) -> Result<(), &'static str> {
@@ -112,6 +136,8 @@ impl Config {
             Err("the shortest session timeout is above 0 and at most the longest")
         } else if i32::try_from(*timeouts.end()).is_err() {
             Err("the longest session timeout is below 2^31 milliseconds")
+        } else if self.looks_without_pause() {
+            Err("the interval in which the files of TLS are looked at is above 0")
         } else if self.reap_interval.is_zero() {
             Err("the interval of reaping is above 0")
         } else if self.super_digest.as_deref().is_some_and(|digest| !digest.contains(':')) {
@@ -126,6 +152,8 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("listen", &self.listen)
+            .field("is_secure", &self.is_secure())
+            .field("insecure", &self.insecure)
             .field("member", &self.member)
             .field("tick_ms", &self.tick_ms)
             .field("session_timeouts_ms", &self.session_timeouts_ms())

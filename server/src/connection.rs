@@ -14,12 +14,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use synod_core::model::Identity;
 use synod_core::model::limits::REQUEST_BYTES_MAX;
 use synod_core::wire::{
     BadFrame, ConnectReply, ConnectRequest, DecodeError, decode_request, take_frame,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::Shared;
 use crate::counters::count;
@@ -42,6 +43,8 @@ enum End {
     Broken(#[from] io::Error),
     #[error(transparent)]
     BadFrame(#[from] BadFrame),
+    #[error("{0}")]
+    NotSecured(io::Error),
     #[error("the connect request: {0}")]
     BadHello(#[from] DecodeError),
     #[error("the first frame did not come in time")]
@@ -63,60 +66,98 @@ enum End {
 impl End {
     /// Whether the client broke a rule, rather than left.
     fn is_drop(&self) -> bool {
-        use End::{BadFrame, BadHello, HalfFrame, HandshakeTimeout, Stalled};
-        matches!(self, BadFrame(_) | BadHello(_) | HalfFrame | HandshakeTimeout | Stalled)
+        use End::{BadFrame, BadHello, HalfFrame, HandshakeTimeout, NotSecured, Stalled};
+        matches!(
+            self,
+            BadFrame(_) | BadHello(_) | HalfFrame | HandshakeTimeout | NotSecured(_) | Stalled
+        )
     }
 }
 
 /// Serves a connection until it ends. The caller takes the peer off the roster.
 pub(crate) async fn serve(stream: Box<dyn Stream>, peer: Arc<Peer>, shared: Arc<Shared>) {
-    let mut connection = Connection {
-        stream,
-        received: BytesMut::new(),
-        writing: BytesMut::new(),
-        written: 0,
-        peer,
-        shared,
+    // TLS's handshake and that of the session have one time together.
+    let deadline = Instant::now() + shared.config.limits.handshake;
+    let secured = timeout_at(deadline, shared.secure(stream)).await;
+    let mut connection = match secured.map_err(|_| End::HandshakeTimeout) {
+        Ok(Ok((stream, proved))) => Connection::new(stream, proved, peer, shared),
+        Ok(Err(error)) => return note_failed(&shared, &peer, &End::NotSecured(error)),
+        Err(end) => return note_failed(&shared, &peer, &end),
     };
-    let handshake = timeout(connection.shared.config.limits.handshake, connection.handshake());
-    let end = match handshake.await {
-        Ok(Ok(Some(ticket))) => {
-            let end = connection.session(&ticket).await;
+    let handshake = timeout_at(deadline, connection.handshake()).await;
+    let end = match handshake.unwrap_or(Err(End::HandshakeTimeout)) {
+        Ok(Some(ticket)) => {
+            let end = connection.session(&ticket).await.err().unwrap_or(End::Done);
             connection.shared.member.leave(&ticket);
+            note(&connection.shared, &connection.peer, &end);
             end
         }
-        Ok(Ok(None)) => Ok(()),
-        Ok(Err(end)) => {
-            count(&connection.shared.counters.handshakes_failed);
-            Err(end)
+        Ok(None) => {
+            note(&connection.shared, &connection.peer, &End::Done);
+            End::Done
         }
-        Err(_) => {
-            count(&connection.shared.counters.handshakes_failed);
-            Err(End::HandshakeTimeout)
+        Err(end) => {
+            note_failed(&connection.shared, &connection.peer, &end);
+            end
         }
     };
-    let end = end.err().unwrap_or(End::Done);
-    tracing::debug!(address = %connection.peer.address, %end, "the connection ends");
-    if end.is_drop() {
-        count(&connection.shared.counters.connections_dropped);
-    }
     if matches!(end, End::Done | End::BadFrame(_)) {
         connection.linger().await;
     }
 }
 
+/// A connection ends before it has a session.
+fn note_failed(shared: &Shared, peer: &Peer, end: &End) {
+    count(&shared.counters.handshakes_failed);
+    note(shared, peer, end);
+}
+
+fn note(shared: &Shared, peer: &Peer, end: &End) {
+    tracing::debug!(address = %peer.address, %end, "the connection ends");
+    if end.is_drop() {
+        count(&shared.counters.connections_dropped);
+    }
+}
+
 struct Connection {
     stream: Box<dyn Stream>,
+    /// Who the client has proved to be by how it came.
+    proved: Option<Identity>,
     received: BytesMut,
     /// What was taken out of the outbox and is not yet written.
     writing: BytesMut,
     /// Bytes that were written while others were waited for.
     written: usize,
+    /// The stream may hold back some of what was written to it.
+    unflushed: bool,
     peer: Arc<Peer>,
     shared: Arc<Shared>,
 }
 
 impl Connection {
+    fn new(
+        stream: Box<dyn Stream>,
+        proved: Option<Identity>,
+        peer: Arc<Peer>,
+        shared: Arc<Shared>,
+    ) -> Connection {
+        Connection {
+            stream,
+            proved,
+            received: BytesMut::new(),
+            writing: BytesMut::new(),
+            written: 0,
+            unflushed: false,
+            peer,
+            shared,
+        }
+    }
+
+    /// Whether something is still to be taken by the client.
+    fn is_blocked(&self) -> bool {
+        !self.writing.is_empty() || self.unflushed
+    }
+
     /// The first frame, or a word; `None` when the connection needs no more than an answer.
     async fn handshake(&mut self) -> Result<Option<Ticket>, End> {
         let payload = loop {
@@ -137,7 +178,7 @@ impl Connection {
         count(&self.shared.counters.packets_received);
         count(&self.peer.packets_received);
         let hello = ConnectRequest::decode(payload)?;
-        match self.shared.member.open(&hello, &self.peer).await {
+        match self.shared.member.open(&hello, self.proved.take(), &self.peer).await {
             Ok(ticket) => {
                 count(&self.shared.counters.packets_sent);
                 count(&self.peer.packets_sent);
@@ -177,7 +218,7 @@ impl Connection {
                 Fate::Drain => return self.write_out().await,
             }
             written += self.write().await?;
-            if self.writing.is_empty() {
+            if !self.is_blocked() {
                 stalled_since = None;
             } else if written > 0 || stalled_since.is_none() {
                 stalled_since = Some(Instant::now());
@@ -214,7 +255,7 @@ impl Connection {
             let stall = stalled_since.map(|since| since + limits.write_stall);
             let half = half_since.map(|since| since + limits.half_frame);
             let deadline = stall.into_iter().chain(half).min();
-            let blocked = !self.writing.is_empty();
+            let blocked = self.is_blocked();
             tokio::select! {
                 biased;
                 () = peer.outbox.changed() => {}
@@ -281,8 +322,16 @@ impl Connection {
                 }
             }
         }
+        self.unflushed |= written > 0;
         if self.writing.is_empty() {
             self.writing = BytesMut::new();
+            if self.unflushed {
+                match Pin::new(&mut self.stream).poll_flush(cx)? {
+                    Poll::Ready(()) => self.unflushed = false,
+                    Poll::Pending if written == 0 => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
         }
         self.shared.counters.bytes_sent.fetch_add(written as u64, Relaxed);
         Poll::Ready(Ok(written))
@@ -319,7 +368,7 @@ impl Connection {
             if self.peer.outbox.take(&mut self.writing) == Fate::Cut {
                 return Err(End::Cut);
             }
-            if self.writing.is_empty() {
+            if !self.is_blocked() {
                 return Ok(());
             }
             let quiet = Instant::now() + Duration::from_millis(LINGER_MS_MAX);
@@ -345,7 +394,7 @@ impl Connection {
         let stopping = self.shared.roster.is_closed();
         let patience_ms = if stopping { STOP_LINGER_MS_MAX } else { LINGER_MS_MAX };
         let deadline = Instant::now() + Duration::from_millis(patience_ms);
-        if self.stream.shutdown().await.is_err() {
+        if !matches!(timeout_at(deadline, self.stream.shutdown()).await, Ok(Ok(()))) {
             return;
         }
         loop {

@@ -37,7 +37,7 @@
 //! | `roster` | who is connected |
 //! | `connection` | one task a connection: handshake, requests in, replies and events out |
 //! | [`net`] | the seam to the network |
-//! | `tls` | the same, with TLS between members (feature `tls`) |
+//! | `tls` | TLS, for clients and between members (feature `tls`) |
 //! | `outbox` | what waits to be sent on a connection |
 //! | `member` | the state behind one mutex, and (in `state`) the seam to the log |
 //! | `replica` | consensus: the one place that names openraft |
@@ -82,6 +82,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use synod_core::model::Identity;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -98,7 +99,7 @@ use counters::Counters;
 use limits::{FOLDER_LOOK_MS, FOLDER_WAIT_MS_MAX};
 use log::{Disk, LogError, RealDisk};
 use member::Member;
-use net::Listener;
+use net::{Exposed, Listener, Stream, check_listen};
 use replica::Durable;
 use roster::Roster;
 
@@ -131,9 +132,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error("{0}")]
     Disk(#[from] io::Error),
-    /// The members would listen where strangers reach them.
+    /// It would listen in plain text where strangers reach it.
     #[error(transparent)]
-    Exposed(#[from] net::ExposedPeers),
+    Exposed(#[from] net::Exposed),
     /// The certificates cannot be used.
     #[cfg(feature = "tls")]
     #[error(transparent)]
@@ -160,6 +161,48 @@ struct Shared {
     roster: Roster,
     counters: Arc<Counters>,
     started: Instant,
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Port>,
+}
+
+impl Shared {
+    /// A client's stream, and who the client has proved to be before its first word.
+    async fn secure(
+        &self,
+        stream: Box<dyn Stream>,
+    ) -> io::Result<(Box<dyn Stream>, Option<Identity>)> {
+        #[cfg(feature = "tls")]
+        if let Some(port) = &self.tls {
+            return port.accept(stream).await;
+        }
+        Ok((stream, None))
+    }
+}
+
+/// Where clients come in.
+struct Entrance {
+    listener: Box<dyn Listener>,
+    address: SocketAddr,
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Port>,
+}
+
+impl Entrance {
+    async fn open(config: &Config) -> Result<Entrance, StartError> {
+        #[cfg(feature = "tls")]
+        let tls = config.tls.as_ref().map(tls::Port::open).transpose()?;
+        let address = config.listen.to_string();
+        let of_address = |source| StartError::Listen { address: address.clone(), source };
+        let listener = config.net.listen(&address).await.map_err(of_address)?;
+        let address = listener.local_addr().map_err(of_address)?;
+        check_listen(address, config.is_secure(), config.insecure, Exposed::Clients)?;
+        Ok(Entrance {
+            listener,
+            address,
+            #[cfg(feature = "tls")]
+            tls,
+        })
+    }
 }
 
 /// A server that runs. Dropping it ends it at once; [`stop`](Server::stop) lets its connections
@@ -188,10 +231,10 @@ impl Server {
                 Server::start_on(config, disk).await
             }
             None => {
-                let listener = Server::listen(&config).await?;
+                let entrance = Entrance::open(&config).await?;
                 let counters = Arc::new(Counters::default());
                 let member = Arc::new(Member::volatile(&config, Arc::clone(&counters)));
-                Server::serve(config, listener, member, counters, None)
+                Ok(Server::serve(config, entrance, member, counters, None))
             }
         }
     }
@@ -204,48 +247,40 @@ impl Server {
         config.validate().map_err(StartError::Config)?;
         let rule = "what is kept on a disk is a durable member";
         let member_config = config.member.as_ref().ok_or(StartError::Config(rule))?;
-        let listener = Server::listen(&config).await?;
+        let entrance = Entrance::open(&config).await?;
         let counters = Arc::new(Counters::default());
-        let address = match listener.local_addr() {
-            Ok(address) => address.to_string(),
-            Err(_) => config.listen.to_string(),
-        };
+        let address = entrance.address.to_string();
         let (member, replica) =
             replica::start(&config, member_config, disk, Arc::clone(&counters), address).await?;
-        Server::serve(config, listener, member, counters, Some(Box::new(replica)))
-    }
-
-    async fn listen(config: &Config) -> Result<Box<dyn Listener>, StartError> {
-        let address = config.listen.to_string();
-        let listening = config.net.listen(&address).await;
-        listening.map_err(|source| StartError::Listen { address, source })
+        Ok(Server::serve(config, entrance, member, counters, Some(Box::new(replica))))
     }
 
     fn serve(
         config: Config,
-        listener: Box<dyn Listener>,
+        entrance: Entrance,
         member: Arc<Member>,
         counters: Arc<Counters>,
         replica: Option<Box<dyn Durable>>,
-    ) -> Result<Server, StartError> {
-        let local_address = listener
-            .local_addr()
-            .map_err(|source| StartError::Listen { address: config.listen.to_string(), source })?;
+    ) -> Server {
         let shared = Arc::new(Shared {
             member,
             config,
-            local_address,
+            local_address: entrance.address,
             roster: Roster::default(),
             counters,
             started: Instant::now(),
+            #[cfg(feature = "tls")]
+            tls: entrance.tls,
         });
         let (stop, stopped) = oneshot::channel();
         let tasks = vec![
-            tokio::spawn(listener::listen(listener, Arc::clone(&shared), stopped)),
+            tokio::spawn(listener::listen(entrance.listener, Arc::clone(&shared), stopped)),
             tokio::spawn(expire(Arc::clone(&shared))),
             tokio::spawn(reap(Arc::clone(&shared))),
+            #[cfg(feature = "tls")]
+            tokio::spawn(reload(Arc::clone(&shared))),
         ];
-        Ok(Server { shared, stop: Some(stop), tasks, replica })
+        Server { shared, stop: Some(stop), tasks, replica }
     }
 
     /// Waits until the server must not go on, and says why: its disk has failed, or its state is
@@ -337,5 +372,32 @@ async fn reap(shared: Arc<Shared>) {
         while shared.member.reap_some() {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Takes new certificates of the port when their files change.
+#[cfg(feature = "tls")]
+async fn reload(shared: Arc<Shared>) {
+    let Some(port) = &shared.tls else { return };
+    // A problem is told once.
+    let mut told = None;
+    loop {
+        tokio::time::sleep(port.reload_interval()).await;
+        let looking = Arc::clone(&shared);
+        let looked =
+            tokio::task::spawn_blocking(move || looking.tls.as_ref().map(tls::Port::reload));
+        match looked.await.ok().flatten() {
+            Some(Err(error)) => {
+                let problem = Some(error.to_string());
+                if told != problem {
+                    tracing::warn!(%error, "the port goes on with the certificate that it has");
+                    told = problem;
+                }
+                continue;
+            }
+            Some(Ok(true)) => tracing::info!("the port has new certificates"),
+            _ => {}
+        }
+        told = None;
     }
 }

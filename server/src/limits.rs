@@ -18,6 +18,13 @@ pub const HALF_FRAME_MS_MAX: u64 = 30_000;
 /// How long a client may take none of the output that waits for it, in milliseconds.
 pub const WRITE_STALL_MS_MAX: u64 = 30_000;
 
+/// How often the files of a port's certificate are looked at, in milliseconds.
+pub const TLS_RELOAD_MS: u64 = 10_000;
+
+/// Output that TLS holds back for one connection while its client does not take it, in bytes; what
+/// is beyond it counts among [`OUTPUT_BYTES_SOFT`].
+pub const TLS_OUTPUT_BYTES_MAX: usize = 16 << 10;
+
 /// Output waiting for a connection past which none of its requests is looked at, in bytes. One
 /// reply may go beyond it.
 pub const OUTPUT_BYTES_SOFT: usize = 1 << 20;

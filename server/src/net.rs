@@ -75,27 +75,39 @@ impl Listener for TcpListener {
     }
 }
 
-/// Where members listen for each other, it is not loopback and there is no TLS.
+/// Who would be listened for beyond loopback in plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "members would listen on {0} without TLS: beyond loopback they prove themselves by \
-     certificates, unless insecure peers are allowed in so many words"
-)]
-pub struct ExposedPeers(pub SocketAddr);
+#[non_exhaustive]
+pub enum Exposed {
+    /// Whoever reaches that port speaks for a member.
+    #[error(
+        "members would listen on {0} without TLS: beyond loopback they prove themselves by \
+         certificates, unless insecure peers are allowed in so many words"
+    )]
+    Peers(SocketAddr),
+    /// Whoever listens on the way reads passwords and data.
+    #[error(
+        "clients would be taken in on {0} without TLS: beyond loopback the server has a \
+         certificate, unless an insecure port is allowed in so many words"
+    )]
+    Clients(SocketAddr),
+}
 
-/// Judges where members listen for each other: whoever reaches that port speaks for a member.
+/// Judges where connections are taken in: beyond loopback with TLS, or when somebody allowed it
+/// to be without. `exposed` is what is wrong otherwise.
 ///
 /// # Errors
 /// It is reached from other machines, without TLS, and nobody allowed that.
-pub fn check_peer_listen(
+pub(crate) fn check_listen(
     listen: SocketAddr,
     tls: bool,
-    insecure_peers: bool,
-) -> Result<(), ExposedPeers> {
-    if listen.ip().to_canonical().is_loopback() || tls || insecure_peers {
+    allowed: bool,
+    exposed: fn(SocketAddr) -> Exposed,
+) -> Result<(), Exposed> {
+    if listen.ip().to_canonical().is_loopback() || tls || allowed {
         Ok(())
     } else {
-        Err(ExposedPeers(listen))
+        Err(exposed(listen))
     }
 }
 
@@ -104,17 +116,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_listen_beyond_loopback_with_tls_or_when_it_is_allowed() {
-        let judged = |listen: &str, tls, insecure| {
-            check_peer_listen(listen.parse().expect("an address"), tls, insecure)
-        };
-        for loopback in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert!(judged(loopback, false, false).is_ok(), "{loopback}");
-        }
-        for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
-            let text = judged(open, false, false).expect_err("exposed").to_string();
-            assert!(text.contains("without TLS"), "{text}");
-            assert!(judged(open, true, false).is_ok() && judged(open, false, true).is_ok());
+    fn what_listens_beyond_loopback_has_tls_or_is_allowed_to_be_without() {
+        for exposed in [Exposed::Peers, Exposed::Clients] {
+            let judged = |listen: &str, tls, allowed| {
+                check_listen(listen.parse().expect("an address"), tls, allowed, exposed)
+            };
+            for loopback in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+                assert!(judged(loopback, false, false).is_ok(), "{loopback}");
+            }
+            for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+                let text = judged(open, false, false).expect_err("exposed").to_string();
+                assert!(text.contains("without TLS"), "{text}");
+                assert!(judged(open, true, false).is_ok() && judged(open, false, true).is_ok());
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! TLS between members: the same seam, with every stream encrypted and both sides proved by a
-//! certificate of the cluster's own authority. Only TLS 1.3 is spoken.
+//! certificate of the cluster's own authority. Only TLS 1.3 is spoken. (What clients speak it to is
+//! [`ClientTls`].)
 //!
 //! A certificate names where its member is reached, as a DNS name or an IP address: whoever
 //! connects to `host:port` expects `host` in it. Its holder is some member; *which* one, the
@@ -25,6 +26,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{FallibleAccept, TlsAcceptor, TlsConnector};
 
 use crate::net::{Listener, Net, NetFuture, Stream};
+
+mod names;
+mod port;
+
+pub use names::CertificateName;
+pub use port::ClientTls;
+pub(crate) use port::Port;
 
 /// What is read of one whose handshake failed, in bytes, so that it gets to know why: closing a
 /// connection with input left unread resets it, and what was sent last is lost.
@@ -61,13 +69,48 @@ impl TlsError {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.map_err(|error| TlsError::new(file, error))?;
-    if read.is_empty() {
-        return Err(TlsError::new(file, "no certificate is in it: PEM is expected"));
+/// A file and what was in it when it was read.
+#[derive(Clone, PartialEq, Eq)]
+struct Pem {
+    file: PathBuf,
+    text: Vec<u8>,
+}
+
+impl Pem {
+    fn read(file: &Path) -> Result<Pem, TlsError> {
+        let text = std::fs::read(file).map_err(|error| TlsError::new(file, error))?;
+        Ok(Pem { file: file.to_owned(), text })
     }
-    Ok(read)
+
+    fn wrong(&self, problem: impl fmt::Display) -> TlsError {
+        TlsError::new(&self.file, problem)
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.text).collect();
+        let read = read.map_err(|error| self.wrong(error))?;
+        if read.is_empty() {
+            return Err(self.wrong("no certificate is in it: PEM is expected"));
+        }
+        Ok(read)
+    }
+
+    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(&self.text).map_err(|error| self.wrong(error))
+    }
+
+    fn authorities(&self) -> Result<Arc<RootCertStore>, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for authority in self.certificates()? {
+            roots.add(authority).map_err(|error| self.wrong(error))?;
+        }
+        Ok(Arc::new(roots))
+    }
+}
+
+/// Named here, so that no other part of a program decides it.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
 
 /// A network over another one, with TLS.
@@ -92,32 +135,26 @@ impl Tls {
     /// A file cannot be read or is not what it should be, or the key is not that of the
     /// certificate.
     pub fn over(inner: Arc<dyn Net>, files: &TlsFiles) -> Result<Tls, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&files.ca)? {
-            roots.add(authority).map_err(|error| TlsError::new(&files.ca, error))?;
-        }
-        let roots = Arc::new(roots);
-        let chain = certificates(&files.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&files.key)
-            .map_err(|error| TlsError::new(&files.key, error))?;
+        let (ca, key) = (Pem::read(&files.ca)?, Pem::read(&files.key)?);
+        let roots = ca.authorities()?;
+        let chain = Pem::read(&files.certificate)?.certificates()?;
+        let of_key = |error| key.wrong(error);
+        let private = key.key()?;
 
-        // Named here, so that no other part of a program decides it.
-        let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
-        let of_key = |error| TlsError::new(&files.key, error);
-        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let client = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .map_err(of_key)?
             .with_root_certificates(Arc::clone(&roots))
-            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .with_client_auth_cert(chain.clone(), private.clone_key())
             .map_err(of_key)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
             .build()
-            .map_err(|error| TlsError::new(&files.ca, error))?;
-        let server = ServerConfig::builder_with_provider(provider)
+            .map_err(|error| ca.wrong(error))?;
+        let server = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .map_err(of_key)?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
+            .with_single_cert(chain, private)
             .map_err(of_key)?;
         Ok(Tls {
             inner,

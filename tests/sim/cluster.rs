@@ -292,6 +292,7 @@ impl Cluster {
         member.lives += 1;
         Config {
             listen: SocketAddr::from((Node::Member(id).ip(), port)),
+            insecure: true,
             member: (!lies).then_some(durable),
             tick_ms: TICK_MS,
             words: Words::all(),

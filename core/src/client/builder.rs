@@ -16,7 +16,9 @@ use super::ground::{ConnectError, Ground, Hello, ServerKind, proved_until};
 use super::hosts::Hosts;
 use super::inbox::{Inbox, SessionStatus};
 use super::session::SessionCore;
-use super::tcp::Tcp;
+use super::tcp::{Tcp, Transport};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use super::{Auths, Client, SessionState, Shared, announce};
 use crate::model::{Error, Password, Path, SessionEnd, SessionId, Zxid};
 use crate::seams::{Entropy, OsEntropy};
@@ -35,6 +37,8 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     auths: Vec<(String, Bytes)>,
     server_kind: Option<ServerKind>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     ground: Option<Arc<dyn Ground>>,
     entropy: Arc<dyn Entropy>,
 }
@@ -47,6 +51,8 @@ impl ClientBuilder {
             connect_timeout: CONNECT_TIMEOUT,
             auths: Vec::new(),
             server_kind: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             ground: None,
             entropy: Arc::new(OsEntropy),
         }
@@ -81,6 +87,12 @@ impl ClientBuilder {
         ClientBuilder { server_kind: Some(kind), ..self }
     }
 
+    /// Reaches the servers by TLS, also if the connect string does not begin with `zks://`.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: Tls) -> ClientBuilder {
+        ClientBuilder { tls: Some(tls), ..self }
+    }
+
     /// Stands on that ground, whatever `servers` says, and takes its random bytes from there.
     #[cfg(feature = "testing")]
     pub(crate) fn on(self, ground: Arc<dyn Ground>, entropy: Arc<dyn Entropy>) -> ClientBuilder {
@@ -91,8 +103,8 @@ impl ClientBuilder {
     /// which expires.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a connect string that names no ground, or a session timeout of 0;
-    /// [`Error::Connect`] when nobody could be reached within the connect timeout;
+    /// [`Error::Invalid`] for a connect string that names no ground, a session timeout of 0, or
+    /// files of TLS that cannot be used; [`Error::Connect`] when nobody could be reached within the connect timeout;
     /// [`Error::Refused`] with `AuthFailed` when an identity was not accepted.
     pub async fn connect(self) -> Result<Client, Error> {
         let (ground, namespace) = self.ground()?;
@@ -152,7 +164,47 @@ impl ClientBuilder {
         }
         match &self.ground {
             Some(ground) => Ok((Arc::clone(ground), None)),
-            None => ground_of(&self.servers, self.server_kind, &*self.entropy),
+            None => self.named_ground(),
+        }
+    }
+
+    /// The ground that the connect string names, and below which znode of it all paths lie.
+    fn named_ground(&self) -> Result<(Arc<dyn Ground>, Option<Path>), Error> {
+        let refuse = |rule| Err(Error::invalid("connect string", &self.servers, rule));
+        let Some(name) = self.servers.strip_prefix("embedded:") else {
+            let Hosts { servers, tls, chroot } = Hosts::parse(&self.servers)?;
+            let transport = self.transport(tls)?;
+            let tcp = Tcp::new(servers, transport, self.server_kind, &*self.entropy);
+            return Ok((Arc::new(tcp), chroot));
+        };
+        if name.is_empty() {
+            return Ok((Arc::new(Embedded::private()), None));
+        }
+        if Path::new(format!("/{name}")).is_err() || name.contains('/') {
+            return refuse("the name of an embedded coordinator is one part of a path");
+        }
+        Ok((Arc::new(Embedded::shared(name)), None))
+    }
+
+    /// How servers are reached; `named` is what the connect string says of TLS.
+    fn transport(&self, named: Option<bool>) -> Result<Transport, Error> {
+        let refuse = |rule| Err(Error::invalid("connect string", &self.servers, rule));
+        #[cfg(feature = "tls")]
+        match (&self.tls, named) {
+            (Some(_), Some(false)) => refuse("zk:// is without TLS, and TLS was asked for"),
+            (Some(tls), _) => {
+                tls.check()?;
+                Ok(Transport::Tls(tls.clone()))
+            }
+            (None, Some(true)) => {
+                refuse("zks:// needs the authorities to trust: ClientBuilder::tls")
+            }
+            (None, _) => Ok(Transport::Plain),
+        }
+        #[cfg(not(feature = "tls"))]
+        match named {
+            Some(true) => refuse("zks:// needs the feature tls, which this program is without"),
+            _ => Ok(Transport::Plain),
         }
     }
 
@@ -248,26 +300,6 @@ pub(super) async fn open(
             Err(ConnectError::SessionOver) => backoff.wait(entropy).await,
         }
     }
-}
-
-/// The ground that a connect string names, and below which znode of it all paths lie.
-fn ground_of(
-    servers: &str,
-    kind: Option<ServerKind>,
-    entropy: &dyn Entropy,
-) -> Result<(Arc<dyn Ground>, Option<Path>), Error> {
-    let Some(name) = servers.strip_prefix("embedded:") else {
-        let Hosts { servers, chroot } = Hosts::parse(servers)?;
-        return Ok((Arc::new(Tcp::new(servers, kind, entropy)), chroot));
-    };
-    if name.is_empty() {
-        return Ok((Arc::new(Embedded::private()), None));
-    }
-    if Path::new(format!("/{name}")).is_err() || name.contains('/') {
-        let rule = "the name of an embedded coordinator is one part of a path";
-        return Err(Error::invalid("connect string", servers, rule));
-    }
-    Ok((Arc::new(Embedded::shared(name)), None))
 }
 
 #[cfg(test)]

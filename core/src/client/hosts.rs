@@ -1,4 +1,5 @@
-//! Connect strings of servers: `host:port,host:port/chroot`, with or without `zk://`.
+//! Connect strings of servers: `host:port,host:port/chroot`, with or without `zk://`; or with
+//! `zks://`, by TLS.
 
 use crate::model::{Error, Path};
 
@@ -13,6 +14,8 @@ const SERVERS_MAX: usize = 64;
 pub(super) struct Hosts {
     /// `host:port` of each.
     pub(super) servers: Vec<String>,
+    /// Whether it says that TLS is spoken, or that it is not.
+    pub(super) tls: Option<bool>,
     /// Below which all paths of the client lie.
     pub(super) chroot: Option<Path>,
 }
@@ -20,13 +23,14 @@ pub(super) struct Hosts {
 impl Hosts {
     pub(super) fn parse(text: &str) -> Result<Hosts, Error> {
         let refuse = |rule: &'static str| Err(Error::invalid("connect string", text, rule));
-        if text.starts_with("zks://") {
-            return refuse("zks:// (TLS) is not there yet; zk:// is");
-        }
         if text == "embedded" {
             return refuse("the embedded coordinator is named with a colon: embedded:");
         }
-        let rest = text.strip_prefix("zk://").unwrap_or(text);
+        let (tls, rest) = match text.split_once("://") {
+            Some(("zk", rest)) => (Some(false), rest),
+            Some(("zks", rest)) => (Some(true), rest),
+            _ => (None, text),
+        };
         let (hosts, chroot) = match rest.find('/') {
             Some(slash) => (&rest[..slash], Some(&rest[slash..])),
             None => (rest, None),
@@ -50,7 +54,7 @@ impl Hosts {
         if servers.len() > SERVERS_MAX {
             return refuse("a connect string names at most 64 servers");
         }
-        Ok(Hosts { servers, chroot })
+        Ok(Hosts { servers, tls, chroot })
     }
 }
 
@@ -86,15 +90,35 @@ mod tests {
     }
 
     #[test]
+    fn the_scheme_says_whether_tls_is_spoken() {
+        for (text, tls) in [("zks://zk1", Some(true)), ("zk://zk1", Some(false)), ("zk1", None)] {
+            let hosts = Hosts::parse(text).expect("valid");
+            assert_eq!((hosts.servers, hosts.tls), (vec!["zk1:2181".to_owned()], tls));
+        }
+    }
+
+    #[test]
     fn what_names_no_server_is_refused_by_name() {
-        for text in
-            ["", ",", "zk1,", "zk1:", "zk1:0", "zk1:x", "zk1:70000", "[::1", "[x]", "a b", "a:1:2"]
-        {
+        for text in [
+            "",
+            ",",
+            "zk1,",
+            "zk1:",
+            "zk1:0",
+            "zk1:x",
+            "zk1:70000",
+            "[::1",
+            "[x]",
+            "a b",
+            "a:1:2",
+            "zks://",
+            "http://zk1",
+        ] {
             let error = Hosts::parse(text).expect_err(text).to_string();
             assert!(error.contains("HOST[:PORT]"), "{text:?}: {error}");
         }
         let error = Hosts::parse("embedded").expect_err("no colon").to_string();
         assert!(error.contains("embedded:"), "{error}");
-        assert!(Hosts::parse("zk1/a/").is_err() && Hosts::parse("zks://zk1").is_err());
+        assert!(Hosts::parse("zk1/a/").is_err());
     }
 }

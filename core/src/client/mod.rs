@@ -11,6 +11,7 @@
 //! | `ground` | the seam: one ordered stream down and up |
 //! | `embedded` | the ground inside this process |
 //! | `tcp`, `hosts` | the ground of servers, and their connect strings |
+//! | `tls` | how servers are reached by TLS (feature `tls`) |
 //! | `driver` | the one task of a client whose connection can break |
 
 mod builder;
@@ -23,6 +24,8 @@ mod queue;
 mod requests;
 mod session;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod txn;
 mod watch;
 
@@ -49,6 +52,8 @@ pub use requests::{
 };
 pub use session::{CleanupSlot, Session};
 use session::{SessionCore, Subject};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use txn::{MultiRead, Proposal, ProposeAt, Txn};
 pub use watch::{Notice, Watch, WatchOnce};
 
@@ -140,6 +145,8 @@ impl Client {
     /// all clients of the process that name it, and lives as long as one of them.
     /// `"zk1:2181,zk2:2181/app"` (or `"zk://…"`) names servers of the ZooKeeper protocol, this
     /// project's or others', and the znode below which all paths of this client lie.
+    /// `"zks://…"` names servers that are reached by TLS, which needs the feature `tls` and
+    /// `ClientBuilder::tls`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a connect string that names no ground; [`Error::Connect`] when no

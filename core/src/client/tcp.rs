@@ -1,4 +1,4 @@
-//! The ground of servers: the ZooKeeper protocol over TCP.
+//! The ground of servers: the ZooKeeper protocol over TCP, with TLS or without.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -19,6 +18,8 @@ use super::ground::{
     Call, ConnectError, Failure, Ground, Hello, Link, ReplyTo, ServerKind, Welcome, proved_until,
 };
 use super::inbox::{Arm, Inbox, SessionStatus};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use crate::model::limits::{CONNECT_ATTEMPT_MS_MAX, REPLY_BYTES_MAX};
 use crate::model::{Code, Password, Refusal, Request, Zxid};
 use crate::seams::Entropy;
@@ -37,9 +38,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A connection, whatever it runs over.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+type Stream = Box<dyn Duplex>;
+
+/// How a server is reached.
+#[derive(Clone, Debug)]
+pub(super) enum Transport {
+    Plain,
+    #[cfg(feature = "tls")]
+    Tls(Tls),
+}
+
+impl Transport {
+    async fn dial(&self, server: &str) -> std::io::Result<Stream> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        match self {
+            Transport::Plain => Ok(Box::new(stream)),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => Ok(Box::new(tls.connect(server, stream).await?)),
+        }
+    }
+}
+
 /// Servers that hold one tree.
 pub(super) struct Tcp {
     servers: Vec<String>,
+    transport: Transport,
     /// Which server is tried next.
     next: Mutex<usize>,
     kind: OnceLock<ServerKind>,
@@ -49,6 +78,7 @@ impl Tcp {
     /// `kind`: what the servers are; `None` finds out.
     pub(super) fn new(
         mut servers: Vec<String>,
+        transport: Transport,
         kind: Option<ServerKind>,
         entropy: &dyn Entropy,
     ) -> Tcp {
@@ -60,7 +90,7 @@ impl Tcp {
             servers.swap(place, other as usize);
         }
         let kind = kind.map(OnceLock::from).unwrap_or_default();
-        Tcp { servers, next: Mutex::new(0), kind }
+        Tcp { servers, transport, next: Mutex::new(0), kind }
     }
 
     fn next_server(&self) -> &str {
@@ -76,10 +106,11 @@ impl Ground for Tcp {
     async fn connect(&self, hello: Hello, inbox: Arc<Inbox>) -> Result<Welcome, ConnectError> {
         let server = self.next_server();
         let limit = (hello.timeout / 3).min(Duration::from_millis(CONNECT_ATTEMPT_MS_MAX));
-        match timeout(limit, shake_hands(server, &hello)).await {
+        match timeout(limit, shake_hands(&self.transport, server, &hello)).await {
             Ok(Ok((stream, reply))) => {
                 if self.kind.get().is_none() {
-                    let kind = timeout(limit, kind_of(server)).await.unwrap_or_default();
+                    let asking = timeout(limit, kind_of(&self.transport, server));
+                    let kind = asking.await.unwrap_or_default();
                     debug!(server, ?kind, "found out what the server is");
                     self.kind.get_or_init(|| kind);
                 }
@@ -103,12 +134,13 @@ impl Ground for Tcp {
 }
 
 async fn shake_hands(
+    transport: &Transport,
     server: &str,
     hello: &Hello,
-) -> Result<(TcpStream, ConnectReply), ConnectError> {
+) -> Result<(Stream, ConnectReply), ConnectError> {
     let failed = |what: String| ConnectError::Unreachable(format!("{server}: {what}"));
-    let mut stream = TcpStream::connect(server).await.map_err(|error| failed(error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+    let dialled = transport.dial(server).await;
+    let mut stream = dialled.map_err(|error| failed(error.to_string()))?;
     let (session, password) = match hello.resume {
         Some((session, password)) => (session, password),
         None => (crate::model::SessionId(0), Password([0; 16])),
@@ -122,7 +154,8 @@ async fn shake_hands(
         read_only: Some(false),
     };
     request.encode(&mut out);
-    stream.write_all(&out).await.map_err(|error| failed(error.to_string()))?;
+    let said = send(&mut stream, &out).await;
+    said.map_err(|error| failed(error.to_string()))?;
     let mut received = BytesMut::new();
     let frame = loop {
         match wire::take_frame(&mut received, ConnectReply::BYTES_MIN, REPLY_BYTES_MAX) {
@@ -148,8 +181,14 @@ async fn shake_hands(
     }
 }
 
+/// Writes all of it, and lets nothing be held back.
+async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
 fn welcome(
-    stream: TcpStream,
+    stream: Stream,
     reply: ConnectReply,
     inbox: Arc<Inbox>,
 ) -> Result<Welcome, ConnectError> {
@@ -175,10 +214,10 @@ fn welcome(
 
 /// Asks a server what it is, on a connection of its own: whoever does not know a request may
 /// drop the connection, and with it what hangs on its session.
-async fn kind_of(server: &str) -> ServerKind {
+async fn kind_of(transport: &Transport, server: &str) -> ServerKind {
     let mut answer = Vec::new();
-    if let Ok(mut stream) = TcpStream::connect(server).await
-        && stream.write_all(b"srvr").await.is_ok()
+    if let Ok(mut stream) = transport.dial(server).await
+        && send(&mut stream, b"srvr").await.is_ok()
     {
         // What came until an error says enough.
         let _ = (&mut stream).take(WORD_BYTES_MAX).read_to_end(&mut answer).await;
@@ -354,8 +393,8 @@ impl Shared {
 }
 
 /// Carries both directions until one of them ends.
-async fn carry(stream: TcpStream, shared: Arc<Shared>) {
-    let (from, to) = stream.into_split();
+async fn carry(stream: Stream, shared: Arc<Shared>) {
+    let (from, to) = split(stream);
     let why = tokio::select! {
         why = receive(from, &shared) => why,
         why = write(to, &shared) => why,
@@ -364,7 +403,7 @@ async fn carry(stream: TcpStream, shared: Arc<Shared>) {
     shared.break_off();
 }
 
-async fn write(mut to: OwnedWriteHalf, shared: &Shared) -> String {
+async fn write(mut to: WriteHalf<Stream>, shared: &Shared) -> String {
     loop {
         let out = {
             let mut sending = lock(&shared.sending);
@@ -373,13 +412,13 @@ async fn write(mut to: OwnedWriteHalf, shared: &Shared) -> String {
         };
         if out.is_empty() {
             shared.filled.notified().await;
-        } else if let Err(error) = to.write_all(&out).await {
+        } else if let Err(error) = send(&mut to, &out).await {
             return error.to_string();
         }
     }
 }
 
-async fn receive(mut from: OwnedReadHalf, shared: &Shared) -> String {
+async fn receive(mut from: ReadHalf<Stream>, shared: &Shared) -> String {
     // Pings go out thrice in a timeout: two without an answer, and another server may do better
     // while the session still lives.
     let patience = shared.session_timeout * 2 / 3;

@@ -62,9 +62,11 @@ impl Member {
     /// Opens or re-attaches a session; the connection that had it is cut. The reply is in the
     /// outbox when this returns, before any event of the session. Dropping the future takes
     /// nothing back: a session that was opened expires when nobody comes for it.
+    /// `proved` is who the client is besides its address.
     pub(crate) async fn open(
         &self,
         hello: &ConnectRequest,
+        proved: Option<Identity>,
         peer: &Arc<Peer>,
     ) -> Result<Ticket, Unwelcome> {
         let (least, most) = (*self.timeouts_ms.start(), *self.timeouts_ms.end());
@@ -83,7 +85,8 @@ impl Member {
             current = hello.last_zxid <= self.lock().engine.last_zxid();
         }
         let ip = Identity::new("ip", peer.address.ip().to_canonical().to_string());
-        let reader = Reader { session: hello.session, identities: Arc::from([ip]) };
+        let reader =
+            Reader { session: hello.session, identities: [ip].into_iter().chain(proved).collect() };
         let (opened, opening) = oneshot::channel();
         let ticket = {
             let mut guard = self.lock();

@@ -31,7 +31,7 @@ use crate::counters::Counters;
 use crate::limits::LEADER_TRANSFER_MS_MAX;
 use crate::log::{Disk, Log, LogConfig, Snapshots};
 use crate::member::Member;
-use crate::net::{Stream, check_peer_listen};
+use crate::net::{Exposed, Stream, check_listen};
 
 /// A member that takes part in consensus.
 pub(crate) struct Replica<D: Disk> {
@@ -93,7 +93,8 @@ async fn start_in_scope<D: Disk>(
             let listener = listening
                 .map_err(|source| StartError::Listen { address: address.clone(), source })?;
             let local = listener.local_addr()?;
-            check_peer_listen(local, member_config.is_secure(), member_config.insecure_peers)?;
+            let (secure, allowed) = (member_config.is_secure(), member_config.insecure_peers);
+            check_listen(local, secure, allowed, Exposed::Peers)?;
             Some((listener, local.to_string()))
         }
         None => None,
