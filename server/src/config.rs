@@ -143,6 +143,7 @@ impl Config {
         } else if self.super_digest.as_deref().is_some_and(|digest| !digest.contains(':')) {
             Err("the super digest is super:HASH")
         } else {
+            self.limits.validate()?;
             self.member.as_ref().map_or(Ok(()), MemberConfig::validate)
         }
     }

@@ -223,11 +223,15 @@ impl Connection {
             } else if written > 0 || stalled_since.is_none() {
                 stalled_since = Some(Instant::now());
             }
+            // One that asks too fast waits until it is late enough.
+            let allowed = peer.pace.allows(Instant::now());
+            let rests_until = (allowed == 0).then(|| peer.pace.next_at());
             // Past the bound nothing is done for this client until it takes what it asked for.
             let may_work = self.peer.outbox.waiting_bytes(&self.writing) < limits.output_bytes_soft;
             let before = batch.len();
             if may_work && bad.is_none() {
-                bad = self.decode(&mut batch).err();
+                bad = self.decode(&mut batch, allowed).err();
+                peer.pace.spend(batch.len() - before, Instant::now());
             }
             ready |= batch.len() > before || peer.runnable.load(Relaxed);
             if may_work && ready {
@@ -246,7 +250,7 @@ impl Connection {
                 return Err(bad.into());
             }
             self.give_back(&mut batch);
-            let may_read = may_work && bad.is_none() && batch.is_empty();
+            let may_read = may_work && bad.is_none() && batch.is_empty() && rests_until.is_none();
             if !may_read || self.received.is_empty() {
                 half_since = None;
             } else if half_since.is_none() {
@@ -254,7 +258,7 @@ impl Connection {
             }
             let stall = stalled_since.map(|since| since + limits.write_stall);
             let half = half_since.map(|since| since + limits.half_frame);
-            let deadline = stall.into_iter().chain(half).min();
+            let deadline = stall.into_iter().chain(half).chain(rests_until).min();
             let blocked = self.is_blocked();
             tokio::select! {
                 biased;
@@ -264,15 +268,19 @@ impl Connection {
                     arrived = std::time::Instant::now();
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    if deadline == rests_until {
+                        continue;
+                    }
                     return Err(if deadline == stall { End::Stalled } else { End::HalfFrame });
                 }
             }
         }
     }
 
-    /// Decodes whole frames into the batch, as many as it has room for.
-    fn decode(&mut self, batch: &mut VecDeque<Decoded>) -> Result<(), BadFrame> {
-        while batch.len() < BATCH_REQUESTS_MAX {
+    /// Decodes whole frames into the batch, as many as it has room for, and not more than allowed.
+    fn decode(&mut self, batch: &mut VecDeque<Decoded>, allowed: usize) -> Result<(), BadFrame> {
+        let most = batch.len().saturating_add(allowed).min(BATCH_REQUESTS_MAX);
+        while batch.len() < most {
             match take_frame(&mut self.received, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)? {
                 Some(payload) => {
                     let bytes = payload.len();

@@ -38,6 +38,7 @@
 //! | `connection` | one task a connection: handshake, requests in, replies and events out |
 //! | [`net`] | the seam to the network |
 //! | `tls` | TLS, for clients and between members (feature `tls`) |
+//! | `pace` | how fast requests of one address may come |
 //! | `outbox` | what waits to be sent on a connection |
 //! | `member` | the state behind one mutex, and (in `state`) the seam to the log |
 //! | `replica` | consensus: the one place that names openraft |
@@ -67,6 +68,7 @@ pub mod log;
 mod member;
 pub mod net;
 mod outbox;
+mod pace;
 mod replica;
 mod roster;
 #[cfg(feature = "testing")]

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use synod_core::engine::Bounds;
+use synod_core::model::limits::{CHILDREN_PER_REPLY_MAX, WATCHES_PER_SESSION_MAX};
+
 /// Connections in all.
 pub const CONNECTIONS_MAX: usize = 65_536;
 
@@ -48,6 +51,14 @@ pub const INPUT_BYTES_SOFT: usize = 64 << 10;
 
 /// Requests of one connection that are decoded at a time.
 pub const BATCH_REQUESTS_MAX: usize = 256;
+
+/// Requests a second of one address, past which reading from it pauses; 0 for no bound, and
+/// loopback is exempt.
+pub const REQUESTS_PER_SECOND_MAX: u32 = 0;
+
+/// What the state may take in memory, in bytes, past which what would add to it is refused; 0 for
+/// no bound.
+pub const MEMORY_BYTES_MAX: u64 = 0;
 
 /// Requests of one connection that are read and not answered: past it, reading stops.
 pub const OUTSTANDING_REQUESTS_MAX: usize = 1_024;
@@ -319,8 +330,18 @@ pub struct Limits {
     pub connections_max: usize,
     /// See [`CONNECTIONS_PER_ADDRESS_MAX`]; 0 for no bound.
     pub connections_per_address_max: usize,
+    /// See [`REQUESTS_PER_SECOND_MAX`].
+    pub requests_per_second_max: u32,
     /// Whether loopback counts as an address like others.
     pub loopback_is_bounded: bool,
+    /// See [`OUTSTANDING_REQUESTS_MAX`].
+    pub outstanding_requests_max: usize,
+    /// See [`WATCHES_PER_SESSION_MAX`].
+    pub watches_per_session_max: usize,
+    /// See [`CHILDREN_PER_REPLY_MAX`].
+    pub children_per_reply_max: usize,
+    /// See [`MEMORY_BYTES_MAX`].
+    pub memory_bytes_max: u64,
     /// See [`HANDSHAKE_MS_MAX`].
     pub handshake: Duration,
     /// See [`HALF_FRAME_MS_MAX`].
@@ -340,13 +361,44 @@ impl Default for Limits {
         Limits {
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            requests_per_second_max: REQUESTS_PER_SECOND_MAX,
             loopback_is_bounded: false,
+            outstanding_requests_max: OUTSTANDING_REQUESTS_MAX,
+            watches_per_session_max: WATCHES_PER_SESSION_MAX,
+            children_per_reply_max: CHILDREN_PER_REPLY_MAX,
+            memory_bytes_max: MEMORY_BYTES_MAX,
             handshake: Duration::from_millis(HANDSHAKE_MS_MAX),
             half_frame: Duration::from_millis(HALF_FRAME_MS_MAX),
             write_stall: Duration::from_millis(WRITE_STALL_MS_MAX),
             output_bytes_soft: OUTPUT_BYTES_SOFT,
             event_bytes_max: EVENT_BYTES_MAX,
             courier_frame_bytes_soft: COURIER_FRAME_BYTES_SOFT,
+        }
+    }
+}
+
+impl Limits {
+    /// # Errors
+    /// The rule that does not hold.
+    pub(crate) fn validate(&self) -> Result<(), &'static str> {
+        if self.outstanding_requests_max == 0 {
+            Err("at least 1 request may be outstanding")
+        } else if self.output_bytes_soft == 0 {
+            Err("at least 1 byte of output may wait")
+        } else if self.handshake.is_zero() {
+            Err("a handshake may take some time")
+        } else if self.connections_max == 0 {
+            Err("there may be at least 1 of the connections")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Those that the state machine keeps.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            watches_per_session: self.watches_per_session_max,
+            children_per_reply: self.children_per_reply_max,
         }
     }
 }

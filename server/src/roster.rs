@@ -6,14 +6,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::time::Instant;
+
 use crate::limits::Limits;
 use crate::outbox::{Fate, Outbox};
+use crate::pace::Pace;
 
 /// One connection, as everybody but its own task sees it.
 pub(crate) struct Peer {
     pub(crate) number: u64,
     pub(crate) address: SocketAddr,
     pub(crate) outbox: Outbox,
+    /// That of its address.
+    pub(crate) pace: Arc<Pace>,
     /// When it came, in milliseconds since the Unix epoch.
     pub(crate) since_ms: i64,
     /// Its session; 0 before it has one.
@@ -37,9 +42,15 @@ pub(crate) struct Roster {
 struct Inner {
     peers: BTreeMap<u64, Arc<Peer>>,
     /// Looked up only, never iterated.
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<IpAddr, Address>,
     last_number: u64,
     closed: bool,
+}
+
+/// An address that has connections.
+struct Address {
+    connections: usize,
+    pace: Arc<Pace>,
 }
 
 impl Roster {
@@ -56,21 +67,27 @@ impl Roster {
     ) -> Option<Arc<Peer>> {
         let ip = address.ip().to_canonical();
         let mut inner = self.lock();
-        let of_address = inner.by_address.get(&ip).copied().unwrap_or(0);
-        let exempt = limits.connections_per_address_max == 0
-            || (ip.is_loopback() && !limits.loopback_is_bounded);
+        let of_address = inner.by_address.get(&ip).map_or(0, |address| address.connections);
+        let is_free = ip.is_loopback() && !limits.loopback_is_bounded;
+        let exempt = limits.connections_per_address_max == 0 || is_free;
         if inner.closed
             || inner.peers.len() >= limits.connections_max
             || (!exempt && of_address >= limits.connections_per_address_max)
         {
             return None;
         }
-        *inner.by_address.entry(ip).or_default() += 1;
+        let address_of_peer = inner.by_address.entry(ip).or_insert_with(|| {
+            let per_second = if is_free { 0 } else { limits.requests_per_second_max };
+            Address { connections: 0, pace: Arc::new(Pace::new(per_second, Instant::now())) }
+        });
+        address_of_peer.connections += 1;
+        let pace = Arc::clone(&address_of_peer.pace);
         inner.last_number += 1;
         let peer = Arc::new(Peer {
             number: inner.last_number,
             address,
             outbox: Outbox::new(limits.event_bytes_max),
+            pace,
             since_ms,
             session: AtomicI64::new(0),
             timeout_ms: AtomicU32::new(0),
@@ -89,9 +106,9 @@ impl Roster {
             return;
         }
         let ip = peer.address.ip().to_canonical();
-        if let Some(count) = inner.by_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(address) = inner.by_address.get_mut(&ip) {
+            address.connections -= 1;
+            if address.connections == 0 {
                 inner.by_address.remove(&ip);
             }
         }

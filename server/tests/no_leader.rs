@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use common::cluster::until_mode;
-use common::{PATIENCE, Raw, config, create, new_session, start, until_outstanding, word};
+use common::{PATIENCE, Raw, config, create, get, new_session, start, until_outstanding, word};
 use synod_core::model::{CreateMode, Entry, Request, Write, Zxid};
 use synod_core::wire::ConnectRequest;
 use synod_server::admin::Admin;
@@ -116,6 +116,23 @@ async fn requests_behind_a_sync_that_nobody_answers_are_bounded_in_bytes() {
     }
     // The sockets' own buffers are among them.
     assert!(taken < 24 << 20, "{taken} bytes were taken in");
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_not_answered_are_as_many_as_the_bound_says() {
+    const BOUND: usize = 8;
+    let two = Two::new();
+    let limits = Limits { outstanding_requests_max: BOUND, ..Limits::default() };
+    let first = start(Config { limits, ..two.config(1) }).await;
+    let second = start(two.config(2)).await;
+    let mut raw = timeout(PATIENCE, Raw::open(&first)).await.expect("there is a leader soon");
+    second.stop().await;
+    let mut out = BytesMut::new();
+    raw.encode(&mut out, &Request::Sync { path: "/".into() });
+    (0..4 * BOUND).for_each(|_| _ = raw.encode(&mut out, &get("/", false)));
+    raw.bytes(&out).await;
+    assert_eq!(until_outstanding(&first, BOUND).await, BOUND);
     first.stop().await;
 }
 

@@ -1,5 +1,8 @@
 use super::Engine;
 
+/// What a session takes, in bytes.
+const SESSION_BYTES: usize = 192;
+
 /// How much there is of everything, for who operates a member.
 impl Engine {
     /// How many znodes there are, the coordinator's own included.
@@ -15,6 +18,12 @@ impl Engine {
     /// Bytes of all names and data.
     pub fn approximate_data_bytes(&self) -> usize {
         self.tree.approximate_data_bytes()
+    }
+
+    /// What the state takes in memory, in bytes, by an estimate that errs by some tenths: znodes
+    /// with names, data and ACLs, sessions, and the watches on this member.
+    pub fn memory_bytes(&self) -> usize {
+        self.tree.memory_bytes() + self.sessions.len() * SESSION_BYTES + self.watches.bytes()
     }
 
     /// How many sessions are open.

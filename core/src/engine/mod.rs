@@ -62,6 +62,15 @@ const NOT_OPEN: Refusal = Refusal::new(Code::SessionExpired, "the session must b
 const INTERNAL: Refusal =
     Refusal::new(Code::Unimplemented, "the operation is not one that a client may ask for");
 
+/// What one session, and one reply, may take on a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most watches of a session.
+    pub watches_per_session: usize,
+    /// Most names in a list of children.
+    pub children_per_reply: usize,
+}
+
 /// The state of one member.
 #[derive(Default)]
 pub struct Engine {
@@ -77,6 +86,13 @@ impl Engine {
     /// The state before the first entry.
     pub fn new() -> Engine {
         Engine::default()
+    }
+
+    /// Bounds what one session and one reply may take on this member. The state does not depend on
+    /// it: members may differ.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.watches.per_session_max = bounds.watches_per_session;
+        self.tree.children_listed_max = bounds.children_per_reply;
     }
 
     /// The zxid of the last entry that took one.

@@ -40,6 +40,9 @@ pub const SESSION_TIMEOUT_MS_MIN: u32 = 2 * TICK_MS;
 /// Longest session timeout granted by default, in milliseconds (20 ticks).
 pub const SESSION_TIMEOUT_MS_MAX: u32 = 20 * TICK_MS;
 
+/// Most names in one reply to a request for children.
+pub const CHILDREN_PER_REPLY_MAX: usize = 1_000_000;
+
 /// Most watches that one session may hold on one member.
 pub const WATCHES_PER_SESSION_MAX: usize = 1_048_576;
 

@@ -28,11 +28,18 @@ pub(super) struct Entry {
     znodes: u32,
 }
 
+/// What a list takes, in bytes.
+fn weight(list: &[Acl]) -> usize {
+    list.iter().map(|line| size_of::<Acl>() + line.who.scheme.len() + line.who.id.len()).sum()
+}
+
 /// All ACLs of a tree, equal ones once.
 pub(super) struct AclTable {
     entries: Arena<Entry>,
     by_list: HashTable<u32>,
     hasher: RandomState,
+    /// What the lists take, in bytes.
+    bytes: usize,
     /// Numbers that had no znode at some moment since the last [`AclTable::sweep`].
     idle: Vec<u32>,
 }
@@ -43,6 +50,7 @@ impl AclTable {
             entries: Arena::new(),
             by_list: HashTable::new(),
             hasher: RandomState::default(),
+            bytes: 0,
             idle: Vec::new(),
         }
     }
@@ -54,6 +62,7 @@ impl AclTable {
         if let Some(id) = self.by_list.find(hash, |id| *entries.get(*id).list == *list) {
             return AclId(*id);
         }
+        self.bytes += weight(list);
         let everybody = list.iter().filter(|line| is_world(&line.who));
         let id = self.entries.insert(Entry {
             list: list.into(),
@@ -86,6 +95,7 @@ impl AclTable {
         while let Some(id) = self.idle.pop() {
             let Some(entry) = self.entries.slots().find(id) else { continue };
             if entry.znodes == 0 {
+                self.bytes -= weight(&entry.list);
                 let hash = self.hasher.hash_one(&*entry.list);
                 if let Ok(found) = self.by_list.find_entry(hash, |other| *other == id) {
                     found.remove();
@@ -93,6 +103,10 @@ impl AclTable {
                 self.entries.remove(id);
             }
         }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn digest(&self, id: u32) -> u64 {

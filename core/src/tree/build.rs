@@ -6,7 +6,7 @@ use super::record::Record;
 use super::{AclId, SPECIAL_PATHS, Tree, digest};
 use crate::arena::Arena;
 use crate::cursor::{Cursor, Damage, Stop};
-use crate::model::limits::PATH_BYTES_MAX;
+use crate::model::limits::{CHILDREN_PER_REPLY_MAX, PATH_BYTES_MAX};
 use crate::model::{SessionId, Zxid, validate_path};
 use crate::plant::Planted;
 
@@ -189,6 +189,7 @@ impl TreeBuilder {
             digest,
             bytes,
             root: EMPTY,
+            children_listed_max: CHILDREN_PER_REPLY_MAX,
         };
         if let Err(twin) = tree.index.fill(tree.nodes.slots(), &hashes) {
             let what = format!("path {:?}", tree.path(twin));

@@ -42,6 +42,7 @@ use self::index::Index;
 use self::lifetimes::Lifetimes;
 use self::node::{Content, Life, NIL, Node, NodeId};
 use crate::arena::Arena;
+use crate::model::limits::CHILDREN_PER_REPLY_MAX;
 use crate::model::{Acl, Identity, SessionId, Zxid};
 use crate::plant::Planted;
 
@@ -65,6 +66,9 @@ pub struct Change<'a> {
     /// What the connection has proved to be.
     pub identities: &'a [Identity],
 }
+
+/// What a znode takes besides its name and data, in bytes, its place in the index included.
+const ZNODE_BYTES: usize = 160;
 
 /// What a change did to one znode, for the watches. That the parent's list of children changed
 /// follows from a creation or a deletion.
@@ -103,6 +107,8 @@ pub struct Tree {
     /// Bytes of names and data.
     bytes: usize,
     root: NodeId,
+    /// Most names in one list of children.
+    pub(crate) children_listed_max: usize,
 }
 
 impl Tree {
@@ -139,6 +145,7 @@ impl Tree {
             digest,
             bytes: 0,
             root,
+            children_listed_max: CHILDREN_PER_REPLY_MAX,
         };
         // The server's own znodes are not counted as created children of their parents.
         let uncounted = store::Tally { creates: 0, pzxid: 0 };
@@ -163,6 +170,11 @@ impl Tree {
     /// Bytes of all names and data.
     pub fn approximate_data_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What the tree takes in memory, in bytes: names, data, ACLs, and the tables around them.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes + self.acls.bytes() + self.len() * ZNODE_BYTES
     }
 
     /// A number that two trees share if, and in practice only if, they hold the same znodes:

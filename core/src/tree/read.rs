@@ -59,13 +59,17 @@ impl Tree {
     /// Names of a znode's children, in no particular order, and its Stat. It needs READ.
     ///
     /// # Errors
-    /// `NoNode`, `NoAuth`.
+    /// `NoNode`, `NoAuth`; `Throttled` when there are more than are listed.
     pub fn children(
         &self,
         identities: &[Identity],
         path: &str,
     ) -> Result<(Vec<String>, Stat), Refusal> {
         let (_, node) = self.readable(identities, path)?;
+        if node.children as usize > self.children_listed_max {
+            let rule = "children are listed if they are at most as many as the bound of a reply";
+            return Err(Refusal::new(Code::Throttled, rule));
+        }
         let mut names = Vec::with_capacity(node.children as usize);
         let mut child = node.first_child;
         while child != NIL {

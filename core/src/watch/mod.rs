@@ -86,8 +86,15 @@ struct Watcher {
     identities: Arc<[Identity]>,
 }
 
+/// What a watch takes besides its path, in bytes, in the two tables together.
+const WATCH_BYTES: usize = 160;
+
+fn weight(path: &str) -> usize {
+    WATCH_BYTES + path.len()
+}
+
 /// The watches of every session on this member.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watches {
     // Both are looked up only, or summed over, so that their order cannot show. Within a path the
     // sessions are sorted: events come in the same order in every run.
@@ -96,6 +103,22 @@ pub(crate) struct Watches {
     /// How many (session, path) pairs have a recursive watch; while it is 0, a change does not
     /// look at its ancestors.
     recursive: usize,
+    /// What all of them take, in bytes.
+    bytes: usize,
+    /// Most of them that a session may have.
+    pub(crate) per_session_max: usize,
+}
+
+impl Default for Watches {
+    fn default() -> Watches {
+        Watches {
+            by_path: HashMap::default(),
+            by_session: HashMap::default(),
+            recursive: 0,
+            bytes: 0,
+            per_session_max: WATCHES_PER_SESSION_MAX,
+        }
+    }
 }
 
 impl Watches {
@@ -117,11 +140,12 @@ impl Watches {
         if !Arc::ptr_eq(&watcher.identities, identities) {
             watcher.identities = Arc::clone(identities);
         }
-        if watcher.paths.len() >= WATCHES_PER_SESSION_MAX && !watcher.paths.contains(&**path) {
-            return Err(Refusal::new(
-                Code::Throttled,
-                "a session has at most 1048576 watches on one member",
-            ));
+        if watcher.paths.len() >= self.per_session_max && !watcher.paths.contains(&**path) {
+            if watcher.paths.is_empty() {
+                self.by_session.remove(&session);
+            }
+            let rule = "a session's watches on one member are at most as many as its bound says";
+            return Err(Refusal::new(Code::Throttled, rule));
         }
         let sessions = self.by_path.entry(Arc::clone(path)).or_default();
         let present = sessions.entry(session).or_insert(Kinds::NONE);
@@ -129,7 +153,9 @@ impl Watches {
             self.recursive += 1;
         }
         *present = *present | kinds;
-        watcher.paths.insert(Arc::clone(path));
+        if watcher.paths.insert(Arc::clone(path)) {
+            self.bytes += weight(path);
+        }
         Ok(())
     }
 
@@ -167,7 +193,9 @@ impl Watches {
                 self.by_path.remove(path);
             }
             if let Some(watcher) = self.by_session.get_mut(&session) {
-                watcher.paths.remove(path);
+                if watcher.paths.remove(path) {
+                    self.bytes -= weight(path);
+                }
                 if watcher.paths.is_empty() {
                     self.by_session.remove(&session);
                 }
@@ -179,6 +207,7 @@ impl Watches {
     pub(crate) fn disconnect(&mut self, session: SessionId) {
         let Some(watcher) = self.by_session.remove(&session) else { return };
         for path in watcher.paths {
+            self.bytes -= weight(&path);
             if let Some(sessions) = self.by_path.get_mut(&path) {
                 if sessions.remove(&session).is_some_and(|kinds| kinds.intersects(Kinds::RECURSIVE))
                 {
@@ -206,6 +235,11 @@ impl Watches {
     /// The number of (session, path) pairs with a watch.
     pub(crate) fn len(&self) -> usize {
         self.by_session.values().map(|watcher| watcher.paths.len()).sum()
+    }
+
+    /// What they take, in bytes, paths and tables.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The number of sessions with a watch.
@@ -248,7 +282,7 @@ impl Watches {
         }
         let Some(sessions) = self.by_path.get_mut(path) else { return };
         let one_shot = exact & Kinds::ONE_SHOT;
-        let by_session = &mut self.by_session;
+        let (by_session, bytes) = (&mut self.by_session, &mut self.bytes);
         sessions.retain(|session, kinds| {
             if !kinds.intersects(exact) {
                 return true;
@@ -261,7 +295,9 @@ impl Watches {
                 return true;
             }
             if let Some(watcher) = by_session.get_mut(session) {
-                watcher.paths.remove(path);
+                if watcher.paths.remove(path) {
+                    *bytes -= weight(path);
+                }
                 if watcher.paths.is_empty() {
                     by_session.remove(session);
                 }

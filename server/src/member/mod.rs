@@ -46,7 +46,7 @@ use self::watchman::Watchman;
 use crate::bug::{Bug, Planted};
 use crate::config::Config;
 use crate::counters::{Counters, Latency};
-use crate::limits::EXPIRY_BATCH_MAX;
+use crate::limits::{EXPIRY_BATCH_MAX, Limits};
 use crate::watched;
 
 /// A request as the codec gives it.
@@ -98,7 +98,7 @@ pub(crate) struct Member {
     timeouts_ms: std::ops::RangeInclusive<u32>,
     tick_ms: u32,
     super_digest: Option<Identity>,
-    output_bytes_soft: usize,
+    limits: Limits,
     digest_entries: u64,
     /// This member's latest digest.
     checkpoints: watched::Sender<Option<Checkpoint>>,
@@ -122,6 +122,7 @@ impl Member {
         let role = if log == Log::Volatile { Role::Standalone } else { Role::Looking };
         let planted = config.planted();
         plant(planted, &mut engine);
+        engine.set_bounds(config.limits.bounds());
         let state = State {
             planted,
             engine,
@@ -137,6 +138,7 @@ impl Member {
             barriers: Default::default(),
             digests: Default::default(),
             unapplied_bytes: 0,
+            is_sated: false,
             stalled: Vec::new(),
             fired: Vec::new(),
             serving: None,
@@ -155,7 +157,7 @@ impl Member {
             timeouts_ms: config.session_timeouts_ms(),
             tick_ms: config.tick_ms,
             super_digest: config.super_digest.as_ref().map(|id| Identity::new("digest", id)),
-            output_bytes_soft: config.limits.output_bytes_soft,
+            limits: config.limits,
             digest_entries: config
                 .member
                 .as_ref()

@@ -297,6 +297,7 @@ impl Member {
         state.openings.clear();
         let replaced = std::mem::replace(&mut state.engine, engine);
         plant(state.planted, &mut state.engine);
+        state.engine.set_bounds(self.limits.bounds());
         state.applied_index = index;
         state.pass_barriers();
         state.release_stalled();

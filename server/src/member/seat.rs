@@ -12,7 +12,7 @@ use synod_core::model::{Code, Refusal, Response, Zxid};
 use synod_core::wire::{Shape, encode_reply};
 
 use super::Decoded;
-use crate::limits::{OUTSTANDING_BYTES_SOFT, OUTSTANDING_REQUESTS_MAX};
+use crate::limits::OUTSTANDING_BYTES_SOFT;
 use crate::roster::Peer;
 
 /// A request that is not answered yet.
@@ -121,8 +121,8 @@ impl Seat {
     }
 
     /// Whether no more requests are taken in until some are answered.
-    pub(super) fn is_full(&self) -> bool {
-        self.queue.len() >= OUTSTANDING_REQUESTS_MAX || self.queued_bytes >= OUTSTANDING_BYTES_SOFT
+    pub(super) fn is_full(&self, requests_max: usize) -> bool {
+        self.queue.len() >= requests_max || self.queued_bytes >= OUTSTANDING_BYTES_SOFT
     }
 
     /// Takes in what is to be done when it is at the front.

@@ -83,6 +83,8 @@ pub(super) struct State {
     pub(super) digests: Digests,
     /// Bytes of the writes that are on their way through the log.
     pub(super) unapplied_bytes: usize,
+    /// The state has reached its bound in memory.
+    pub(super) is_sated: bool,
     /// Connections that wait for them to become fewer.
     pub(super) stalled: Vec<Arc<Peer>>,
     /// Kept between calls for its capacity; empty outside of them.

@@ -7,8 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use synod_core::digest_identity;
-use synod_core::model::{Code, Identity, Refusal, Request, Response, SessionId, Zxid};
-use synod_core::wire::{Shape, SubmittedRequest, encode_refusal};
+use synod_core::model::{
+    Code, Identity, Op, Read, Refusal, Request, Response, SessionId, WatchRequest, Write, Zxid,
+};
+use synod_core::wire::{Refused, Shape, SubmittedRequest, encode_refusal};
 
 use super::open::Ticket;
 use super::outgoing::Waiter;
@@ -77,11 +79,11 @@ impl Member {
                 batch.clear();
                 return Turn::Done;
             };
-            let full = seat.is_full();
+            let full = seat.is_full(self.limits.outstanding_requests_max);
             let stalled = state.unapplied_bytes >= UNAPPLIED_BYTES_MAX;
             let waiting_bytes = peer.outbox.waiting();
             // When it has written, the connection's task comes back.
-            if waiting_bytes >= self.output_bytes_soft || started.elapsed() >= turn {
+            if waiting_bytes >= self.limits.output_bytes_soft || started.elapsed() >= turn {
                 return Turn::More;
             }
             match seat.queue.front() {
@@ -116,7 +118,10 @@ impl Member {
                 state.stalled.push(Arc::clone(peer));
                 return Turn::Done;
             }
+            let sated = batch.front().is_some_and(adds) && self.is_sated(state);
+            let Some(seat) = state.seats.get_mut(&ticket.session) else { continue };
             match batch.pop_front() {
+                Some(decoded) if sated => seat.enqueue(arrived, refused(decoded)),
                 Some(Decoded {
                     request:
                         Ok(SubmittedRequest { xid, request: Some(Request::Write(write)), shape }),
@@ -131,6 +136,25 @@ impl Member {
                 seat.count_queue();
             }
         }
+    }
+
+    /// Whether the state has reached its bound in memory, with the writes that are on their way.
+    fn is_sated(&self, state: &mut State) -> bool {
+        let max = self.limits.memory_bytes_max;
+        if max == 0 {
+            return false;
+        }
+        let bytes = (state.engine.memory_bytes() + state.unapplied_bytes) as u64;
+        let sated = bytes >= max;
+        if sated && !state.is_sated {
+            tracing::warn!(
+                bytes,
+                max,
+                "the state has reached its bound: what adds to it is refused"
+            );
+        }
+        state.is_sated = sated;
+        sated
     }
 
     /// Does a request that is at the front.
@@ -231,6 +255,36 @@ impl Member {
         state.engine.set_identities(session, &seat.reader.identities);
         Ok(Response::Done)
     }
+}
+
+/// Whether a request would make the state larger.
+fn adds(decoded: &Decoded) -> bool {
+    let Ok(SubmittedRequest { request: Some(request), .. }) = &decoded.request else {
+        return false;
+    };
+    let grows = |op: &Op| matches!(op, Op::Create(_) | Op::SetData { .. });
+    match request {
+        Request::Write(Write::Op(op) | Write::ProposeAt { op, .. }) => grows(op),
+        Request::Write(Write::Multi(ops)) => ops.iter().any(grows),
+        Request::Write(write) => matches!(write, Write::SetAcl { .. }),
+        Request::Read(
+            Read::Exists { watch, .. } | Read::GetData { watch, .. } | Read::Children { watch, .. },
+        ) => *watch,
+        Request::Watch(watch) => {
+            matches!(watch, WatchRequest::Add { .. } | WatchRequest::Rearm(_))
+        }
+        _ => false,
+    }
+}
+
+/// What a request becomes that is not done for want of room.
+fn refused(decoded: Decoded) -> Decoded {
+    let Decoded { request, bytes } = decoded;
+    let request = request.and_then(|submitted| {
+        let (xid, code) = (submitted.xid, Code::Throttled);
+        Err(Refused { xid, code, closes: false, empty_results: false })
+    });
+    Decoded { request, bytes }
 }
 
 impl State {

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use clap::Args;
 use synod_server::net::Exposed;
 use synod_server::{Config, Founding, MemberConfig, Server, StartError, Words};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,142 +15,9 @@ use tracing_subscriber::prelude::*;
 
 use crate::exit::Exit;
 
-/// What the file and the flags can say; flags win.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Settings {
-    /// Where to listen [default: 127.0.0.1:2181].
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
+mod settings;
 
-    /// PEM file of the server's certificate: clients speak TLS then.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-
-    /// PEM file of its private key.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-
-    /// PEM file of the authorities that sign clients' certificates: who shows none is refused
-    /// then, and who shows one is known by it in ACLs of the scheme x509.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_client_ca: Option<PathBuf>,
-
-    /// What a client's certificate is known by: its subject, as to ZooKeeper, or the first URI or
-    /// DNS name of its alternative names [default: subject].
-    #[arg(long, value_name = "NAME", requires = "tls_client_ca")]
-    tls_client_name: Option<ClientName>,
-
-    /// Listen beyond loopback without TLS: whoever is on the way reads passwords and data.
-    #[arg(long)]
-    #[serde(default)]
-    insecure: bool,
-
-    /// The unit of session timeouts in milliseconds, and how often expiry looks [default: 2000].
-    #[arg(long, value_name = "MS")]
-    tick_ms: Option<u32>,
-
-    /// The shortest session timeout that is granted, in milliseconds [default: 2 ticks].
-    #[arg(long, value_name = "MS")]
-    min_session_timeout_ms: Option<u32>,
-
-    /// The longest session timeout that is granted, in milliseconds [default: 20 ticks].
-    #[arg(long, value_name = "MS")]
-    max_session_timeout_ms: Option<u32>,
-
-    /// The four-letter words that are answered, between commas; '*' for all
-    /// [default: srvr,ruok,mntr,isro].
-    #[arg(long, value_name = "LIST")]
-    words: Option<String>,
-
-    /// Who proves this digest may do everything.
-    #[arg(long, value_name = "USER:HASH")]
-    super_digest: Option<String>,
-
-    /// Connections of one address, loopback exempt; 0 for no bound [default: 60].
-    #[arg(long, value_name = "COUNT")]
-    max_connections_per_address: Option<usize>,
-
-    /// Connections in all [default: 65536].
-    #[arg(long, value_name = "COUNT")]
-    max_connections: Option<usize>,
-
-    /// How often containers and TTL znodes are looked at, in milliseconds [default: 60000].
-    #[arg(long, value_name = "MS")]
-    reap_interval_ms: Option<u64>,
-
-    /// The folder for the log and the snapshots, made if it is not there. Without it everything is
-    /// in memory only.
-    #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
-    data: Option<PathBuf>,
-
-    /// Keep everything in memory only [default without --data].
-    #[arg(long)]
-    #[serde(default)]
-    in_memory: bool,
-
-    /// The number of this member, 1 to 255; it stays with the folder [default: 1].
-    #[arg(long, value_name = "ID", requires = "data")]
-    id: Option<u64>,
-
-    /// Where the other members reach this one; without it the member stays alone.
-    #[arg(long, value_name = "HOST:PORT", requires = "data")]
-    peer_listen: Option<String>,
-
-    /// What the other members are told to reach this one at [default: where it listens].
-    #[arg(long, value_name = "HOST:PORT", requires = "peer_listen")]
-    peer_advertise: Option<String>,
-
-    /// The members that found a cluster together, itself among them, all told the same; it counts
-    /// while the folder is new.
-    #[arg(long, value_name = "ID=HOST:PORT,…", requires = "peer_listen")]
-    cluster: Option<String>,
-
-    /// Found no cluster: wait until `synod cluster add` takes this member into one.
-    #[arg(long, requires = "peer_listen", conflicts_with = "cluster")]
-    #[serde(default)]
-    join: bool,
-
-    /// PEM file of the authority that signs the members' certificates; with TLS they prove
-    /// themselves to each other by these.
-    #[arg(long, value_name = "FILE", requires = "peer_tls_cert", requires = "peer_listen")]
-    peer_tls_ca: Option<PathBuf>,
-
-    /// PEM file of this member's certificate.
-    #[arg(long, value_name = "FILE", requires = "peer_tls_key")]
-    peer_tls_cert: Option<PathBuf>,
-
-    /// PEM file of its private key.
-    #[arg(long, value_name = "FILE", requires = "peer_tls_ca")]
-    peer_tls_key: Option<PathBuf>,
-
-    /// Let members reach each other beyond loopback without TLS: whoever reaches that port speaks
-    /// for a member.
-    #[arg(long, requires = "peer_listen")]
-    #[serde(default)]
-    insecure_peers: bool,
-
-    /// How often a leader is heard of, in milliseconds [default: 75].
-    #[arg(long, value_name = "MS", requires = "data")]
-    heartbeat_ms: Option<u64>,
-
-    /// A leader's lease in milliseconds: a follower that has not heard of it for that long, and
-    /// half of it to all of it again, wants to lead [default: 250].
-    #[arg(long, value_name = "MS", requires = "data")]
-    election_ms: Option<u64>,
-
-    /// Entries of the log after which a snapshot is made [default: 100000].
-    #[arg(long, value_name = "COUNT", requires = "data")]
-    snapshot_entries: Option<u64>,
-}
-
-/// What a client's certificate is known by.
-#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-enum ClientName {
-    Subject,
-    San,
-}
+use settings::{ClientName, Settings};
 
 /// The arguments of `synod serve`.
 #[derive(Args)]
@@ -238,6 +103,7 @@ impl Serve {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let flags = self.flags;
         let mut config = Config::default();
+        flags.bound(&file, &mut config.limits);
         if let Some(listen) = flags.listen.or(file.listen) {
             config.listen = listen;
         }
@@ -259,13 +125,6 @@ impl Serve {
             config.words = words.parse::<Words>().map_err(|error| error.to_string())?;
         }
         config.super_digest = flags.super_digest.or(file.super_digest);
-        let per_address = flags.max_connections_per_address.or(file.max_connections_per_address);
-        if let Some(max) = per_address {
-            config.limits.connections_per_address_max = max;
-        }
-        if let Some(max) = flags.max_connections.or(file.max_connections) {
-            config.limits.connections_max = max;
-        }
         if let Some(interval_ms) = flags.reap_interval_ms.or(file.reap_interval_ms) {
             config.reap_interval = Duration::from_millis(interval_ms);
         }

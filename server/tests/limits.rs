@@ -1,0 +1,171 @@
+//! The bounds that an operator sets.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use common::{Raw, children, close, config, create, delete, exists, get, set, start, watch, word};
+use synod_core::model::{
+    Acl, AddWatchMode, Code, CreateMode, Rearm, Refusal, Request, WatchRequest, Write, Zxid,
+};
+use synod_server::{Config, Limits, Server, StartError};
+
+async fn bounded(limits: Limits) -> Server {
+    start(Config { limits, ..config() }).await
+}
+
+fn code<T>(result: Result<T, Refusal>) -> Option<Code> {
+    result.err().map(|refusal| refusal.code)
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_fast_waits_and_gets_everything() {
+    let (per_second, asked) = (100, 120);
+    let limits = Limits {
+        requests_per_second_max: per_second,
+        loopback_is_bounded: true,
+        ..Limits::default()
+    };
+    let server = bounded(limits).await;
+    // Two connections of it share what it may.
+    let mut raws = [Raw::open(&server).await, Raw::open(&server).await];
+    let begun = Instant::now();
+    for raw in &mut raws {
+        let mut out = BytesMut::new();
+        (0..asked / 2).for_each(|_| _ = raw.encode(&mut out, &get("/", false)));
+        raw.bytes(&out).await;
+    }
+    for raw in &mut raws {
+        for _ in 0..asked / 2 {
+            raw.reply().await.2.expect("is answered in the end");
+        }
+    }
+    let least = Duration::from_secs_f64(f64::from(asked - per_second) / f64::from(per_second));
+    assert!(begun.elapsed() >= least * 9 / 10, "{asked} in {:?}", begun.elapsed());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn loopback_may_ask_as_fast_as_it_likes_unless_it_is_bounded() {
+    let server = bounded(Limits { requests_per_second_max: 1, ..Limits::default() }).await;
+    let mut raw = Raw::open(&server).await;
+    for _ in 0..200 {
+        raw.call(&get("/", false)).await.expect("is answered");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_has_as_many_watches_as_it_may() {
+    let server = bounded(Limits { watches_per_session_max: 3, ..Limits::default() }).await;
+    let mut raw = Raw::open(&server).await;
+    for path in ["/a", "/b", "/c"] {
+        raw.call(&watch(path, AddWatchMode::Persistent)).await.expect("there is room");
+    }
+    raw.call(&watch("/a", AddWatchMode::PersistentRecursive)).await.expect("the path has one");
+    assert_eq!(code(raw.call(&get("/", true)).await), Some(Code::Throttled));
+    assert_eq!(code(raw.call(&exists("/d", true)).await), Some(Code::Throttled));
+    let rearm = Rearm { since: Zxid::ZERO, exist: vec!["/d".into()], ..Rearm::default() };
+    let rearm = Request::Watch(WatchRequest::Rearm(rearm));
+    assert_eq!(code(raw.call(&rearm).await), Some(Code::Throttled));
+    // The others have their own, and what is used up makes room.
+    let mut other = Raw::open(&server).await;
+    other.call(&exists("/d", true)).await.expect_err("is not there, but watched");
+    raw.call(&close()).await.expect("closes");
+    let mut raw = Raw::open(&server).await;
+    for path in ["/x", "/y", "/z"] {
+        assert_eq!(code(raw.call(&exists(path, true)).await), Some(Code::NoNode));
+    }
+    assert_eq!(code(raw.call(&exists("/w", true)).await), Some(Code::Throttled));
+    other.call(&create("/x", b"", CreateMode::Persistent)).await.expect("is created");
+    assert_eq!(&*raw.event().await.path, "/x");
+    assert_eq!(code(raw.call(&exists("/w", true)).await), Some(Code::NoNode), "there is room");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_children_is_as_long_as_it_may_be() {
+    let server = bounded(Limits { children_per_reply_max: 3, ..Limits::default() }).await;
+    let mut raw = Raw::open(&server).await;
+    for path in ["/p", "/p/a", "/p/b", "/p/c"] {
+        raw.call(&create(path, b"", CreateMode::Persistent)).await.expect("is created");
+    }
+    raw.call(&children("/p", false)).await.expect("three are listed");
+    raw.call(&create("/p/d", b"", CreateMode::Persistent)).await.expect("is created");
+    assert_eq!(code(raw.call(&children("/p", false)).await), Some(Code::Throttled));
+    raw.call(&get("/p", false)).await.expect("its Stat tells how many there are");
+    raw.call(&delete("/p/d")).await.expect("is deleted");
+    raw.call(&children("/p", false)).await.expect("three are listed");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn past_its_memory_it_refuses_what_adds_and_lives_on() {
+    let memory_bytes_max = 1 << 20;
+    let server = bounded(Limits { memory_bytes_max, ..Limits::default() }).await;
+    let mut raw = Raw::open(&server).await;
+    let data = [7; 64 << 10];
+    let mut full = None;
+    for n in 0..64 {
+        let path = format!("/n-{n}");
+        if let Err(refusal) = raw.call(&create(&path, &data, CreateMode::Persistent)).await {
+            full = Some((n, refusal.code));
+            break;
+        }
+    }
+    let (count, refused) = full.expect("it is full at some time");
+    assert_eq!(refused, Code::Throttled);
+    assert!((15..=17).contains(&count), "{count} of 64 KiB in 1 MiB");
+    let acl = Write::SetAcl { path: "/n-0".into(), acl: Acl::read_only(), version: -1 };
+    for adds in [
+        set("/n-0", b"1"),
+        Request::Write(acl),
+        watch("/n-0", AddWatchMode::Persistent),
+        get("/n-0", true),
+        create("/small", b"", CreateMode::Ephemeral),
+    ] {
+        assert_eq!(code(raw.call(&adds).await), Some(Code::Throttled), "{adds:?}");
+    }
+    raw.call(&get("/n-0", false)).await.expect("is read");
+    raw.call(&children("/", false)).await.expect("are listed");
+    assert_eq!(word(&server, "ruok").await, "imok");
+    Raw::open(&server).await.call(&get("/n-0", false)).await.expect("takes others in");
+    // What is deleted makes room.
+    raw.call(&delete("/n-0")).await.expect("is deleted");
+    raw.call(&create("/small", b"", CreateMode::Ephemeral)).await.expect("is created");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn watches_count_for_memory_and_make_room_when_they_go() {
+    let server = bounded(Limits { memory_bytes_max: 1 << 20, ..Limits::default() }).await;
+    let mut hog = Raw::open(&server).await;
+    let long = "x".repeat(8_000);
+    let mut count = 0;
+    while hog.call(&watch(&format!("/{count}{long}"), AddWatchMode::Persistent)).await.is_ok() {
+        count += 1;
+    }
+    assert!((100..200).contains(&count), "{count} watches on paths of 8 kB in 1 MiB");
+    let mut other = Raw::open(&server).await;
+    let refused = other.call(&create("/a", b"", CreateMode::Persistent)).await;
+    assert_eq!(code(refused), Some(Code::Throttled));
+    hog.call(&close()).await.expect("closes");
+    other.call(&create("/a", b"", CreateMode::Persistent)).await.expect("there is room again");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_bound_that_lets_nothing_through_is_refused() {
+    for (limits, named) in [
+        (Limits { outstanding_requests_max: 0, ..Limits::default() }, "outstanding"),
+        (Limits { output_bytes_soft: 0, ..Limits::default() }, "output"),
+        (Limits { handshake: Duration::ZERO, ..Limits::default() }, "handshake"),
+        (Limits { connections_max: 0, ..Limits::default() }, "connections"),
+    ] {
+        let refused = Server::start(Config { limits, ..config() }).await.err();
+        let refused = refused.expect("is refused");
+        assert!(matches!(refused, StartError::Config(_)), "{refused}");
+        assert!(refused.to_string().contains(named), "{refused}");
+    }
+}
