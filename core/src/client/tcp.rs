@@ -30,6 +30,9 @@ use crate::wire::{
 /// The least that a reply has: xid, zxid, error.
 const REPLY_BYTES_MIN: usize = 16;
 
+/// How much is read from a server in one go.
+const READ_BYTES: usize = 8 * 1024;
+
 /// Longest answer to a four-letter word that is read, in bytes.
 const WORD_BYTES_MAX: u64 = 64 * 1024;
 
@@ -423,12 +426,14 @@ async fn receive(mut from: ReadHalf<Stream>, shared: &Shared) -> String {
     // while the session still lives.
     let patience = shared.session_timeout * 2 / 3;
     let mut received = BytesMut::new();
+    let mut read = vec![0; READ_BYTES].into_boxed_slice();
     loop {
-        match timeout(patience, from.read_buf(&mut received)).await {
+        match timeout(patience, from.read(&mut read)).await {
             Err(_) => return format!("nothing was heard for {patience:?}"),
             Ok(Ok(0)) => return "the server closed it".to_owned(),
             Ok(Err(error)) => return error.to_string(),
-            Ok(Ok(_)) => {}
+            // Copied, so that a value which is kept keeps what came with it, and not all of `read`.
+            Ok(Ok(bytes)) => received.extend_from_slice(&read[..bytes]),
         }
         loop {
             match wire::take_frame(&mut received, REPLY_BYTES_MIN, REPLY_BYTES_MAX) {
