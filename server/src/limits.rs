@@ -93,7 +93,7 @@ pub const HEARTBEAT_MS: u64 = 75;
 
 /// The least time that is added to a leader's lease before a follower wants to lead, in
 /// milliseconds.
-pub const ELECTION_MS_MIN: u64 = 125;
+pub const ELECTION_MS_MIN: u64 = 100;
 
 /// The most, and a leader's lease.
 pub const ELECTION_MS_MAX: u64 = 250;
