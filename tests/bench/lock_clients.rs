@@ -7,13 +7,15 @@
 //!   next one holds. How many a release wakes is what the *server* counts: events of watches on znodes
 //!   that were deleted.
 //!
-//! The clients take turns, round by round; medians are told.
+//! The clients take turns, round by round; medians are told. In line, a fourth takes its turn, which is
+//! none: what the server alone takes for a hand-over (see `least.rs`).
 //!
 //! ```text
 //! PYTHON=target/interop/venv/bin/python cargo bench -p synod-tests --features apache --bench lock_clients
 //! ```
 
 mod common;
+mod least;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -146,7 +148,13 @@ async fn in_line(server: SocketAddr, length: usize, kazoo: &mut Option<KazooLock
     }
     let mut times: [Vec<f64>; 3] = Default::default();
     let mut woken = [0; 3];
+    let mut least = Vec::new();
     for round in 0..=LINE_ROUNDS {
+        let path = format!("/least-{length}-{round}");
+        let hand_overs = the_least(&observer, server, &path, length).await;
+        if round > 0 {
+            least.push(median(hand_overs));
+        }
         for (client, name) in NAMES.iter().enumerate() {
             let path = format!("/line-{length}-{name}-{round}");
             observer.create(&path, b"", &PERSISTENT).await.expect("new");
@@ -189,6 +197,28 @@ async fn in_line(server: SocketAddr, length: usize, kazoo: &mut Option<KazooLock
         let of = format!("of that, ours; {woken:.3} woken a release");
         told(name, figure, Some(ours / figure), &of);
     }
+    let least = median(least);
+    told("(the least)", least, Some(ours / least), "of that, ours");
+}
+
+async fn the_least(
+    observer: &zk::Client,
+    server: SocketAddr,
+    path: &str,
+    length: usize,
+) -> Vec<f64> {
+    observer.create(path, b"", &PERSISTENT).await.expect("new");
+    // Names as long as those of ours, and one more: whoever lists finds itself.
+    let names: Vec<_> =
+        (0..=length).map(|place| format!("_c_{:036}-lock-{place:010}", 0)).collect();
+    for name in &names {
+        let options = zk::CreateMode::Ephemeral.with_acls(zk::Acls::anyone_all());
+        observer.create(&format!("{path}/{name}"), b"", &options).await.expect("new");
+    }
+    let path = path.to_owned();
+    let all =
+        tokio::task::spawn_blocking(move || least::hand_overs(server, &path, &names[..length]));
+    all.await.expect("no panic")
 }
 
 /// What a line shares.
