@@ -72,6 +72,7 @@ const PLANTED: &[(Shows, Plant, &[&str])] = &[
     (Late, Plant::Bug(Bug::StopsAtOnce), &["client"]),
     (Soon, Plant::Bug(Bug::SnapshotOfOldMembers), ANY),
     (Soon, Plant::Bug(Bug::OneFrameOnly), &["client"]),
+    (Late, Plant::Bug(Bug::KeepsOverSnapshot), &["watches"]),
 ];
 
 /// What comes of it may be seen by any checker.

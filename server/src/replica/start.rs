@@ -29,7 +29,7 @@ use crate::StartError;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::limits::LEADER_TRANSFER_MS_MAX;
-use crate::log::{Disk, Log, LogConfig, Snapshots};
+use crate::log::{Disk, Log, LogConfig, LogError, Position, Snapshots};
 use crate::member::Member;
 use crate::net::{Exposed, Stream, check_listen};
 
@@ -134,6 +134,9 @@ async fn start_in_scope<D: Disk>(
     let (engine, meta) = match snapshots.latest() {
         Some(file) => {
             tracing::info!("the latest snapshot: {file:?}");
+            if let Some(upto) = file.meta().upto {
+                give_way(&log, upto).await?;
+            }
             let snapshot = SnapshotData::new(file);
             let meta = snapshot.meta()?;
             (machine::restore(&disk, snapshot).await?, Some(meta))
@@ -208,6 +211,18 @@ async fn start_in_scope<D: Disk>(
     tasks.spawn(watch_health(raft.clone(), Arc::clone(&member)));
     let replica = Replica { raft, log, seed, tasks, _listening: listening };
     Ok((member, replica))
+}
+
+/// Removes entries that a snapshot contradicts. One from another member is on disk before those are
+/// gone whose places it takes, and power may be lost in between; consensus would not start on both.
+async fn give_way<D: Disk>(log: &Log<D>, snapshot: Position) -> Result<(), LogError> {
+    let index = snapshot.index;
+    let there = log.read(index..index + 1, 1).await?;
+    if there.iter().any(|record| record.position != snapshot) {
+        tracing::warn!("the log: entries from {index} on contradict the snapshot, and are removed");
+        log.truncate_after(index.checked_sub(1))?;
+    }
+    Ok(())
 }
 
 /// The tasks of a replica: they end with this. Each draws from a generator of its own.
@@ -386,3 +401,6 @@ async fn hand_on<D: Disk>(raft: &RaftOf<D>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
