@@ -83,10 +83,14 @@ impl Connection {
 
     /// Gives the session, for that timeout; 0 says that it is over.
     async fn welcome(&mut self, timeout: Duration) {
+        self.welcome_to(SESSION, timeout).await;
+    }
+
+    async fn welcome_to(&mut self, session: i64, timeout: Duration) {
         let timeout_ms = i32::try_from(timeout.as_millis()).expect("a short one");
         let mut reply = vec![0; 4];
         reply.extend(timeout_ms.to_be_bytes());
-        reply.extend(SESSION.to_be_bytes());
+        reply.extend(session.to_be_bytes());
         reply.extend(16_i32.to_be_bytes());
         reply.extend(PASSWORD);
         reply.push(0);
@@ -166,6 +170,20 @@ async fn a_session_that_the_server_calls_over_is_expired_at_once() {
     let (mut again, _) = server.accept().await;
     again.welcome(Duration::ZERO).await;
     assert_eq!(over(&session).await, SessionEnd::Expired, "not tried again until its deadline");
+}
+
+/// So some servers answer who asks for a session that is gone.
+#[tokio::test]
+async fn another_session_than_the_one_asked_for_is_no_session_that_goes_on() {
+    let server = Server::start().await;
+    let (client, connection) = connected(&server, Duration::from_secs(20)).await;
+    let session = client.session();
+    drop(connection);
+    let (mut again, hello) = server.accept().await;
+    assert_eq!(hello.session, SESSION);
+    again.welcome_to(SESSION + 1, Duration::from_secs(20)).await;
+    assert_eq!(over(&session).await, SessionEnd::Expired);
+    assert_eq!(session.id().0, SESSION, "its handle is of the session that it was");
 }
 
 #[tokio::test]
