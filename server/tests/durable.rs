@@ -5,7 +5,7 @@ mod common;
 
 use bytes::{Bytes, BytesMut};
 use common::cluster::{durable, mode};
-use common::{Raw, create, exists, get, set, start, watch};
+use common::{PATIENCE, Raw, create, exists, get, set, start, watch};
 use synod_core::model::{
     Acl, AddWatchMode, Create, CreateMode, EventKind, Op, Request, Response, Write, Zxid,
 };
@@ -199,5 +199,44 @@ async fn a_member_alone_says_that_it_is_standalone() {
     assert_eq!(mode(&server).await, "standalone");
     let mntr = common::word(&server, "mntr").await;
     assert!(mntr.contains("zk_server_state\tstandalone\n"), "{mntr}");
+    server.stop().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_member_writes_is_for_its_own_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let outside = tempfile::tempdir().expect("can be made");
+    let mut config = durable(&outside);
+    let member = config.member.as_mut().expect("is durable");
+    member.data = outside.path().join("data");
+    member.keeping.snapshot_entries = 10;
+    let data = member.data.clone();
+    let server = start(config).await;
+    let mut raw = Raw::open(&server).await;
+    for number in 0..40 {
+        let path = format!("/n-{number}");
+        raw.call(&create(&path, b"", CreateMode::Persistent)).await.expect("is created");
+    }
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(&data).expect("is there").map(|entry| entry.expect("is"));
+        entries.map(|entry| entry.file_name().into_string().expect("is text")).collect()
+    };
+    let snapshot = async {
+        while !names().iter().any(|name| name.starts_with("snapshot-")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, snapshot).await.expect("is written");
+    let mode = |path: &std::path::Path| {
+        std::fs::metadata(path).map(|file| file.permissions().mode() & 0o777).ok()
+    };
+    assert_eq!(mode(&data), Some(0o700), "the folder");
+    for name in names() {
+        // One that is replaced meanwhile is gone.
+        if let Some(mode) = mode(&data.join(&name)) {
+            assert_eq!(mode, 0o600, "{name}");
+        }
+    }
     server.stop().await;
 }

@@ -1,5 +1,7 @@
 //! The handshake.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame;
@@ -7,7 +9,7 @@ use super::jute::{DecodeError, Decoder, Encoder};
 use crate::model::{SessionId, Zxid};
 
 /// The first frame of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// The highest zxid that the client has seen.
     pub last_zxid: Zxid,
@@ -23,7 +25,7 @@ pub struct ConnectRequest {
 }
 
 /// The first frame of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConnectReply {
     /// The timeout that was granted, in milliseconds; 0 says that the session is over.
     pub timeout_ms: i32,
@@ -33,6 +35,29 @@ pub struct ConnectReply {
     pub password: Bytes,
     /// Whether the server is read-only; left out for clients that did not say.
     pub read_only: Option<bool>,
+}
+
+impl fmt::Debug for ConnectRequest {
+    /// Shows everything but the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectRequest")
+            .field("last_zxid", &self.last_zxid)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("session", &self.session)
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ConnectReply {
+    /// Shows everything but the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectReply")
+            .field("timeout_ms", &self.timeout_ms)
+            .field("session", &self.session)
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ConnectRequest {

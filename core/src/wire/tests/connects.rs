@@ -180,3 +180,16 @@ fn a_connect_reply_that_is_cut_off_is_refused() {
     }
     assert!(ConnectReply::decode(bytes.slice(..36)).is_ok());
 }
+
+#[test]
+fn a_password_is_not_shown() {
+    let (session, password) = (SessionId(7), Bytes::from_static(b"0123456789abcdef"));
+    let read_only = Some(false);
+    let (last_zxid, timeout_ms) = (Zxid::ZERO, 9);
+    let request =
+        ConnectRequest { last_zxid, timeout_ms, session, password: password.clone(), read_only };
+    let reply = ConnectReply { timeout_ms, session, password, read_only };
+    for shown in [format!("{request:?}"), format!("{reply:?}")] {
+        assert!(shown.contains("timeout_ms: 9") && !shown.contains("0123"), "{shown}");
+    }
+}
