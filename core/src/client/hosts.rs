@@ -9,6 +9,9 @@ const DEFAULT_PORT: u16 = 2181;
 /// Most servers in one connect string.
 const SERVERS_MAX: usize = 64;
 
+const FORM: &str = "a connect string is embedded:, embedded:NAME, or HOST[:PORT] of each server, \
+                    separated by commas, with zk:// or zks:// in front and /CHROOT at the end if any";
+
 /// What a connect string names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hosts {
@@ -27,9 +30,10 @@ impl Hosts {
             return refuse("the embedded coordinator is named with a colon: embedded:");
         }
         let (tls, rest) = match text.split_once("://") {
+            None => (None, text),
             Some(("zk", rest)) => (Some(false), rest),
             Some(("zks", rest)) => (Some(true), rest),
-            _ => (None, text),
+            Some(_) => return refuse(FORM),
         };
         let (hosts, chroot) = match rest.find('/') {
             Some(slash) => (&rest[..slash], Some(&rest[slash..])),
@@ -43,12 +47,7 @@ impl Hosts {
         for host in hosts.split(',') {
             match server(host.trim()) {
                 Some(server) => servers.push(server),
-                None => {
-                    return refuse(
-                        "a connect string is embedded:, embedded:NAME, or HOST[:PORT] of each \
-                         server, separated by commas, with /CHROOT at the end if any",
-                    );
-                }
+                None => return refuse(FORM),
             }
         }
         if servers.len() > SERVERS_MAX {
