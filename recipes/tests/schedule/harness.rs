@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,11 +29,38 @@ const FAULTS_MIN: usize = 20;
 /// How long a worker waits for its turn before it asks anew.
 pub(crate) const TURN: Duration = Duration::from_secs(20);
 
-pub(crate) fn seeds() -> std::ops::Range<u64> {
+pub(crate) fn seeds() -> Seeds {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
-    match number("SYNOD_SEED") {
+    let left = match number("SYNOD_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SYNOD_SEEDS").unwrap_or(SEEDS),
+    };
+    Seeds { left, at: None }
+}
+
+/// The seeds to run, one after the other. A run that panics says how to repeat it.
+pub(crate) struct Seeds {
+    left: Range<u64>,
+    at: Option<u64>,
+}
+
+impl Iterator for Seeds {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.at = self.left.next();
+        self.at
+    }
+}
+
+impl Drop for Seeds {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        if let (true, Some(seed)) = (std::thread::panicking(), self.at) {
+            let (command, test) =
+                ("cargo test --profile sim -p synod --test schedule", thread.name());
+            eprintln!("again: SYNOD_SEED={seed} {command} {}", test.unwrap_or_default());
+        }
     }
 }
 
