@@ -38,14 +38,18 @@ pub fn server(embedded: &str) -> String {
 pub async fn remove_tree(client: &Client, root: &Path) -> Result<(), Error> {
     let (mut found, mut waiting) = (Vec::new(), vec![root.clone()]);
     while let Some(path) = waiting.pop() {
-        for name in client.children(&path).await? {
+        let children = match client.children(&path).await {
+            // An ephemeral that has gone by itself.
+            Err(error) if error.is(Code::NoNode) => continue,
+            children => children?,
+        };
+        for name in children {
             waiting.push(path.join(&name)?);
         }
         found.push(path);
     }
     for path in found.iter().rev() {
         match client.delete(path).await {
-            // An ephemeral that has gone by itself.
             Err(error) if error.is(Code::NoNode) => {}
             deleted => deleted.map(drop)?,
         }
