@@ -51,7 +51,7 @@ const PLANTED: &[(Shows, Plant, &[&str])] = &[
     (Soon, Plant::Lie(Lie::Deaf), &["ephemerals"]),
     (Late, Plant::Bug(Bug::SyncAtOnce), &["linear"]),
     (Late, Plant::Bug(Bug::PingAtOnce), &["ephemerals"]),
-    (Soon, Plant::Bug(Bug::KeepsBefore), ANY),
+    (Late, Plant::Bug(Bug::KeepsBefore), ANY),
     (Soon, Plant::Bug(Bug::EventsLate), &["watches", "sessions"]),
     (Soon, Plant::Bug(Bug::Engine(Mistake::HalfMulti)), &["replay"]),
     (Soon, Plant::Bug(Bug::Engine(Mistake::ReusedSequence)), &["sequences", "replay"]),
@@ -72,7 +72,6 @@ const PLANTED: &[(Shows, Plant, &[&str])] = &[
     (Late, Plant::Bug(Bug::StopsAtOnce), &["client"]),
     (Soon, Plant::Bug(Bug::SnapshotOfOldMembers), ANY),
     (Soon, Plant::Bug(Bug::OneFrameOnly), &["client"]),
-    (Late, Plant::Bug(Bug::KeepsOverSnapshot), &["watches"]),
 ];
 
 /// What comes of it may be seen by any checker.

@@ -35,8 +35,6 @@ pub enum Bug {
     IgnoreFullDisk,
     /// Snapshots say who the members were when the folder was new.
     SnapshotOfOldMembers,
-    /// A snapshot that takes the place of the state leaves the connections that are open.
-    KeepsOverSnapshot,
 }
 
 /// What was planted. Without the feature nothing is, and the compiler knows.

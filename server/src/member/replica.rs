@@ -293,9 +293,7 @@ impl Member {
         let state = &mut *guard;
         let mut sessions: Vec<SessionId> = state.seats.keys().copied().collect();
         sessions.sort_unstable();
-        if !state.planted.is(Bug::KeepsOverSnapshot) {
-            sessions.into_iter().for_each(|session| state.unseat(session, Fate::Cut));
-        }
+        sessions.into_iter().for_each(|session| state.unseat(session, Fate::Cut));
         state.openings.clear();
         let replaced = std::mem::replace(&mut state.engine, engine);
         plant(state.planted, &mut state.engine);
