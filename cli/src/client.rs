@@ -57,6 +57,16 @@ struct Tls {
 }
 
 #[cfg(feature = "tls")]
+impl Options {
+    /// The first option that says how TLS is spoken to a server, if there is one.
+    pub(crate) fn of_tls(&self) -> Option<&'static str> {
+        let Tls { ca, cert, key } = &self.tls;
+        let all = [("--ca", ca), ("--cert", cert), ("--key", key)];
+        all.into_iter().find_map(|(name, file)| file.as_ref().map(|_| name))
+    }
+}
+
+#[cfg(feature = "tls")]
 impl Tls {
     fn options(&self) -> Result<Option<synod::Tls>, Error> {
         match (&self.ca, &self.cert, &self.key) {

@@ -53,6 +53,17 @@ fn main() -> ExitCode {
     }));
     // Clap ends the process by itself on a wrong command line, with Exit::Usage's number.
     let cli = Cli::parse();
+    // Whoever took it for a server's option would serve without TLS.
+    #[cfg(feature = "tls")]
+    if let (Command::Serve(_) | Command::Cluster(_), Some(name)) =
+        (&cli.command, cli.options.of_tls())
+    {
+        crate::complain!(
+            "synod: {name} is for the commands that look into a server; serve has --tls-cert, \
+             --tls-key, --tls-client-ca and --peer-tls-…, cluster has --peer-tls-…"
+        );
+        return Exit::Usage.into();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

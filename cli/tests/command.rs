@@ -156,6 +156,11 @@ fn commands_reach_a_server_by_tls() {
     assert_eq!(ask("20000", &["--ca", &ca, "--cert", &cert, "--key", &key]), Some(0));
     let output = synod().args(["serve", "--tls-cert", &cert]).output().expect("runs");
     assert_eq!(output.status.code(), Some(2), "the key is missing");
+    for command in [&["serve", "--in-memory"][..], &["cluster", "status"]] {
+        let output = synod().args(command).args(["--cert", &cert]).output().expect("runs");
+        assert_eq!(output.status.code(), Some(2), "it is a client's option: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--tls-cert"), "{output:?}");
+    }
 }
 
 #[test]

@@ -122,13 +122,15 @@ impl<'a> Faults<'a> {
             history.under_faults = history.tally;
         }
         self.operator.give_up();
-        // Disks that were to fail and did not are well again, and who has failed is started.
-        for id in self.cluster.ids() {
-            if self.cluster.failed().contains(&id) {
-                self.cluster.crash(id, false);
-            }
-            self.cluster.mend_disk(id);
+        // Disks that were to fail and did not are well again. Where one has failed by now, its member
+        // says so when it has had its turn, and is started.
+        let ids = self.cluster.ids();
+        ids.iter().for_each(|id| self.cluster.slow_disk(*id, false));
+        sleep(Duration::from_millis(1)).await;
+        for id in self.cluster.failed() {
+            self.cluster.crash(id, false);
         }
+        ids.iter().for_each(|id| self.cluster.mend_disk(*id));
         // Who has just crashed is gone when the others have had their turn.
         sleep(Duration::from_millis(1)).await;
         let all = std::mem::take(&mut self.under);

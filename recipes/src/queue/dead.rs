@@ -109,7 +109,7 @@ impl<T> Queue<T> {
             let place = lane.place(&client, &item.head.id).await?;
             let mode = CreateMode::PersistentSequential;
             let txn = client.txn().delete(&letter.path);
-            match txn.create_as(place, item.write()?, mode, Acl::open()).commit().await {
+            match txn.create_as(place, item.clone().rewrite()?, mode, Acl::open()).commit().await {
                 Ok(results) => {
                     core.created(&client, Shelf::Ready(item.head.priority), &results).await;
                     return Ok(true);

@@ -215,8 +215,8 @@ impl Claimed {
             item.head.attempts = self.attempt;
         }
         match reason {
-            Some(reason) => item.because(reason).write(),
-            None => item.write(),
+            Some(reason) => item.because(reason).rewrite(),
+            None => item.rewrite(),
         }
     }
 

@@ -13,6 +13,14 @@ pub const PRIORITY_MAX: u8 = 9;
 /// Longest reason that is kept with an item, in bytes.
 const REASON_BYTES_MAX: usize = 1_024;
 
+/// What may come to be kept about an item: its attempts, and a reason, each byte of which takes up
+/// to six in JSON.
+const KEPT_LATER_BYTES_MAX: usize = 8 * 1024;
+
+/// Most that an item has when it is put, in bytes. So it can be given back and given up, whatever
+/// the reason.
+const ITEM_BYTES_MAX: usize = DATA_BYTES_MAX - KEPT_LATER_BYTES_MAX;
+
 /// What is kept about an item besides its payload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
@@ -59,14 +67,34 @@ impl Item {
         }
     }
 
+    /// An item that is put.
+    ///
+    /// # Errors
+    /// It is too large.
     pub(crate) fn write(&self) -> Result<Vec<u8>, Error> {
+        let data = self.whole()?;
+        if data.len() > ITEM_BYTES_MAX {
+            let rule = "an item has at most 1040383 bytes, with what is kept about it";
+            return Err(ClientError::invalid("size of an item in bytes", data.len(), rule).into());
+        }
+        Ok(data)
+    }
+
+    /// An item that is moved. One that others made may be too large for a reason, or for a head.
+    pub(crate) fn rewrite(mut self) -> Result<Vec<u8>, Error> {
+        let data = self.whole()?;
+        if data.len() <= DATA_BYTES_MAX {
+            return Ok(data);
+        }
+        self.head.reason = None;
+        let data = self.whole()?;
+        Ok(if data.len() <= DATA_BYTES_MAX { data } else { self.payload })
+    }
+
+    fn whole(&self) -> Result<Vec<u8>, Error> {
         let mut data = serde_json::to_vec(&self.head).map_err(unwritable)?;
         data.push(b'\n');
         data.extend_from_slice(&self.payload);
-        if data.len() > DATA_BYTES_MAX {
-            let rule = "an item has at most 1048575 bytes, with what is kept about it";
-            return Err(ClientError::invalid("size of an item in bytes", data.len(), rule).into());
-        }
         Ok(data)
     }
 
@@ -130,8 +158,28 @@ mod tests {
 
     #[test]
     fn an_item_that_is_too_large_is_refused_by_its_size() {
-        let item = Item { head: Head::default(), payload: vec![b'x'; DATA_BYTES_MAX] };
+        let item = Item { head: Head::default(), payload: vec![b'x'; ITEM_BYTES_MAX] };
         let error = item.write().expect_err("too large").to_string();
-        assert!(error.contains("1048575"), "{error}");
+        assert!(error.contains(&ITEM_BYTES_MAX.to_string()), "{error}");
+    }
+
+    #[test]
+    fn whatever_could_be_put_can_be_given_up_with_its_reason() {
+        let head = Head { id: "a".repeat(32), priority: 9, put_ms: i64::MAX, ..Head::default() };
+        let mut item = Item { head, payload: Vec::new() };
+        item.payload = vec![b'x'; ITEM_BYTES_MAX - item.write().expect("small").len()];
+        item.write().expect("it can be put");
+        item.head.attempts = u32::MAX;
+        let reason = "\u{1}".repeat(REASON_BYTES_MAX);
+        let data = item.because(&reason).rewrite().expect("it is written");
+        assert!(data.len() <= DATA_BYTES_MAX);
+        assert_eq!(Item::read(&data).head.reason, Some(reason));
+    }
+
+    #[test]
+    fn what_others_made_too_large_for_a_head_is_moved_without_one() {
+        let item = Item { head: Head::default(), payload: vec![b'x'; DATA_BYTES_MAX] };
+        let data = item.clone().because("bad").rewrite().expect("it is written");
+        assert_eq!(Item::read(&data), item);
     }
 }

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
-use super::{CertificateName, Pem, REFUSED_BYTES_MAX, TlsError, of_tls, provider};
+use super::{CertificateName, Pem, REFUSED_BYTES_MAX, TlsError, never_resume, of_tls, provider};
 use crate::limits::{LINGER_MS_MAX, TLS_OUTPUT_BYTES_MAX, TLS_RELOAD_MS};
 use crate::net::Stream;
 
@@ -81,7 +81,11 @@ impl Read {
             }
         };
         let config = config.with_single_cert(self.certificate.certificates()?, self.key.key()?);
-        Ok(TlsAcceptor::from(Arc::new(config.map_err(of_key)?)))
+        let mut config = config.map_err(of_key)?;
+        if self.client_ca.is_some() {
+            never_resume(&mut config);
+        }
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 

@@ -1,7 +1,8 @@
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio_rustls::rustls::HandshakeKind;
 
 use super::*;
 use crate::net::Tcp;
@@ -190,4 +191,33 @@ fn the_host_of_an_address_is_what_a_certificate_must_name() {
         assert_eq!(server_name(address).expect("a host").to_str(), name);
     }
     assert!(server_name("not a host:1").is_err());
+}
+
+/// Shakes hands twice, as a client that would go on with its first TLS session.
+async fn shakes_hands_whole<S>(client: &Tls, accept: impl AsyncFn(DuplexStream) -> io::Result<S>)
+where
+    S: AsyncWrite + Unpin,
+{
+    for _ in 0..2 {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let name = ServerName::try_from("localhost").expect("a name");
+        let (near, far) = tokio::join!(client.connector.connect(name, near), accept(far));
+        let (mut near, mut far) = (near.expect("shakes hands"), far.expect("shakes hands"));
+        far.write_all(b"x").await.expect("connected");
+        far.flush().await.expect("connected");
+        // What it could be resumed by comes before that.
+        near.read_u8().await.expect("connected");
+        assert_eq!(near.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_looked_at_each_time() {
+    let ca = authority();
+    let files = Files::new("whole", &ca, &ca, false);
+    let TlsFiles { ca, certificate, key } = files.files.clone();
+    let port = ClientTls { client_ca: Some(ca), ..ClientTls::new(certificate, key) };
+    let (member, port) = (files.net(), Port::open(&port).expect("good files"));
+    shakes_hands_whole(&member, async |far| member.acceptor.accept(far).await).await;
+    shakes_hands_whole(&member, async |far| Ok(port.accept(Box::new(far)).await?.0)).await;
 }
