@@ -137,6 +137,19 @@ impl Error {
         }
     }
 
+    /// Why it is not known whether something was done: the question could not be asked any more.
+    pub(crate) fn in_doubt(self) -> Error {
+        match self {
+            Error::Client(model::Error::SessionOver { session, end, .. }) => {
+                model::Error::SessionOver { session, end, maybe_applied: true }.into()
+            }
+            Error::Client(model::Error::ConnectionLost { request, .. }) => {
+                model::Error::ConnectionLost { request, maybe_applied: true }.into()
+            }
+            other => other,
+        }
+    }
+
     /// Whether the request may have been done although no reply said so.
     pub fn maybe_applied(&self) -> bool {
         match self {

@@ -427,7 +427,7 @@ impl<T: DeserializeOwned> Publish<'_, T> {
         let done = match txn.commit().await {
             Ok(_) => true,
             Err(error @ ClientError::ConnectionLost { maybe_applied: true, .. }) => {
-                self.settle(client, version, &id, error).await?
+                self.settle(client, version, &id, error).await.map_err(Error::in_doubt)?
             }
             // Somebody else published, or swept, or the znode is gone.
             Err(error)

@@ -5,7 +5,7 @@ use synod_core::model::{Code, Error as ClientError};
 use tracing::info;
 
 use super::limits::PUBLISH_ATTEMPTS_MAX;
-use super::pointer::{Pointer, Rollout};
+use super::pointer::Pointer;
 use super::publish::judge_percent;
 use super::store::ConfigStore;
 use crate::error::Error;
@@ -92,21 +92,23 @@ impl<T> ConfigStore<T> {
     /// Changes the pointer, if that version is being rolled out.
     async fn turn(&self, version: u64, change: impl Fn(&mut Pointer)) -> Result<(), Error> {
         let client = self.inner.client.pin().await?;
-        // What an attempt whose reply was lost has written, and that loss.
-        let mut maybe: Option<(Pointer, ClientError)> = None;
+        // What an attempt whose reply was lost has written, over which version, and that loss.
+        let mut maybe: Option<(Pointer, i32, ClientError)> = None;
         for _ in 0..PUBLISH_ATTEMPTS_MAX {
-            let (pointer, stat) = self.published(&client).await?;
-            if maybe.as_ref().is_some_and(|(written, _)| *written == pointer) {
-                return Ok(());
-            }
-            match (&pointer.rollout, maybe.take()) {
-                (Some(Rollout { version: under_way, .. }), _) if *under_way == version => {}
+            let look = self.published(&client).await;
+            let (pointer, stat) = match &maybe {
+                Some(_) => look.map_err(Error::in_doubt)?,
+                None => look?,
+            };
+            match maybe.take() {
+                Some((written, _, _)) if written == pointer => return Ok(()),
                 // Somebody has changed it since: whether this has before them is not known.
-                (_, Some((_, lost))) => return Err(lost.into()),
-                _ => {
-                    let rule = format!("a roll-out of version {version} must be under way");
-                    return Err(self.inner.places.conflict(rule));
-                }
+                Some((_, version, lost)) if stat.version != version => return Err(lost.into()),
+                _ => {}
+            }
+            if pointer.rollout.as_ref().is_none_or(|rollout| rollout.version != version) {
+                let rule = format!("a roll-out of version {version} must be under way");
+                return Err(self.inner.places.conflict(rule));
             }
             let mut changed = pointer;
             change(&mut changed);
@@ -114,15 +116,20 @@ impl<T> ConfigStore<T> {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is(Code::BadVersion) || error.is(Code::NoNode) => {}
                 Err(lost @ ClientError::ConnectionLost { maybe_applied: true, .. }) => {
-                    maybe = Some((changed, lost));
-                    persist!(client.sync())?;
+                    maybe = Some((changed, stat.version, lost));
+                    persist!(client.sync()).map_err(|error| Error::from(error).in_doubt())?;
                 }
                 Err(ClientError::ConnectionLost { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let rule = format!("at most {PUBLISH_ATTEMPTS_MAX} others may change it meanwhile");
-        Err(self.inner.places.conflict(rule))
+        match maybe {
+            Some((_, _, lost)) => Err(lost.into()),
+            None => {
+                let rule = format!("at most {PUBLISH_ATTEMPTS_MAX} others may change it meanwhile");
+                Err(self.inner.places.conflict(rule))
+            }
+        }
     }
 
     /// What the instances say of themselves, by name. An instance that has no name says nothing;

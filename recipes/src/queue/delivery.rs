@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::claim::Claim;
 use super::clock::millis;
 use super::item::Item;
-use super::{Core, Outstanding, Shelf, in_doubt};
+use super::{Core, Outstanding, Shelf};
 use crate::error::{Error, Loss, LossReason};
 
 /// How often the place for an item may be found swept away by others before it is given up.
@@ -256,11 +256,11 @@ impl Claimed {
                 }
                 Err(ClientError::ConnectionLost { maybe_applied: false, .. }) => {}
                 Err(ClientError::ConnectionLost { .. }) => {
-                    if claim.stands().await.map_err(in_doubt)? {
+                    if claim.stands().await.map_err(Error::in_doubt)? {
                         continue;
                     }
                     let done = matches!(turn, Turn::Again)
-                        || claim.item_is_gone().await.map_err(in_doubt)?;
+                        || claim.item_is_gone().await.map_err(Error::in_doubt)?;
                     claim.settled();
                     return match done {
                         true => Ok(()),

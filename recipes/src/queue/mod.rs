@@ -145,19 +145,6 @@ impl Core {
     }
 }
 
-/// Why it is not known whether something was done: the question could not be asked any more.
-pub(crate) fn in_doubt(error: Error) -> Error {
-    match error {
-        Error::Client(ClientError::SessionOver { session, end, .. }) => {
-            ClientError::SessionOver { session, end, maybe_applied: true }.into()
-        }
-        Error::Client(ClientError::ConnectionLost { request, .. }) => {
-            ClientError::ConnectionLost { request, maybe_applied: true }.into()
-        }
-        other => other,
-    }
-}
-
 /// A take or a delivery that is under way.
 pub(crate) struct Outstanding(Arc<latest::Sender<usize>>);
 

@@ -11,7 +11,7 @@ use synod_core::model::{Acl, Code, CreateMode, Error as ClientError, OpResult, P
 use super::clock::millis;
 use super::ids::Ticket;
 use super::item::{Head, Item, PRIORITY_MAX, encode};
-use super::{Core, Queue, Shelf, in_doubt};
+use super::{Core, Queue, Shelf};
 use crate::error::Error;
 use crate::znodes::persist;
 
@@ -158,7 +158,9 @@ impl Core {
                 Err(error) if error.is(Code::NodeExists) => {
                     // Ours, if an earlier attempt was done though no reply said so.
                     let own = match (&ticket, asked) {
-                        (Some(ticket), true) => ticket.is_of(client, id).await.map_err(in_doubt)?,
+                        (Some(ticket), true) => {
+                            ticket.is_of(client, id).await.map_err(Error::in_doubt)?
+                        }
                         _ => false,
                     };
                     return Ok(if own { new() } else { Added::Duplicate });
@@ -174,7 +176,11 @@ impl Core {
                 // The id decides.
                 Err(ClientError::ConnectionLost { .. }) if ticket.is_some() => asked = true,
                 Err(error @ ClientError::ConnectionLost { .. }) => {
-                    return match self.is_there(client, &place, lane, id).await.map_err(in_doubt)? {
+                    return match self
+                        .is_there(client, &place, lane, id)
+                        .await
+                        .map_err(Error::in_doubt)?
+                    {
                         true => Ok(new()),
                         // Not added, or taken and finished already.
                         false => Err(error.into()),
@@ -251,7 +257,7 @@ impl Core {
                         persist!(client.sync())?;
                         lane.find(&client, last).await
                     };
-                    return match found.await.map_err(|error| in_doubt(error.into()))? {
+                    return match found.await.map_err(|error| Error::from(error).in_doubt())? {
                         Some(_) => Ok(()),
                         None => Err(error.into()),
                     };

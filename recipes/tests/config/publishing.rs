@@ -325,6 +325,24 @@ async fn a_publication_whose_session_ends_says_that_it_may_be_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_publication_that_cannot_be_looked_for_any_more_says_that_it_may_be_done() {
+    let zk = Coordinator::start();
+    let (client, other) = (zk.client().await, zk.client().await);
+    let store = store(&client);
+    store.publish(&limits(1), If::Absent).await.expect("valid");
+    zk.lose_next_reply(&client);
+    let publishing = tokio::spawn({
+        let store = store.clone();
+        async move { store.publish(&limits(2), If::Version(1)).await }
+    });
+    // It is done, its reply is lost, and the connection does not come back before the session ends.
+    while self::store(&other).status().await.expect("published").current == 1 {}
+    zk.disconnect(&client, Duration::from_secs(3_600));
+    let error = publishing.await.expect("no panic").expect_err("its session is over");
+    assert!(error.session_over() && error.maybe_applied(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_may_publish_is_a_matter_of_acls_and_every_instance_may_report() {
     let zk = Coordinator::start();
     let ann = zk.builder().auth_digest("ann", "secret").connect().await.expect("reachable");
