@@ -92,7 +92,8 @@ impl<T: DeserializeOwned> Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// How many items there are where.
+    /// How many items there are where. They are counted one place after the other: one that moves
+    /// meanwhile may be counted twice, or nowhere.
     ///
     /// It costs a request for each thousand items.
     ///

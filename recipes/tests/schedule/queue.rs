@@ -49,12 +49,17 @@ impl Subject for Ledger {
     }
 }
 
-async fn queue_of(client: &Client) -> Option<Queue<u64>> {
-    tolerate(Queue::open(client, "/jobs").max_attempts(ATTEMPTS_MAX).await)
+async fn queue_of(client: &Client) -> Queue<u64> {
+    loop {
+        let opened = Queue::open(client, "/jobs").max_attempts(ATTEMPTS_MAX).await;
+        if let Some(queue) = tolerate(opened) {
+            return queue;
+        }
+    }
 }
 
 async fn produce(number: usize, client: Client, ledger: Arc<Ledger>, until: Instant) -> usize {
-    let Some(queue) = queue_of(&client).await else { return 0 };
+    let queue = queue_of(&client).await;
     let mut put = 0;
     while Instant::now() + Duration::from_secs(60) < until {
         sleep(Duration::from_millis(1_500)).await;
@@ -85,7 +90,7 @@ async fn produce(number: usize, client: Client, ledger: Arc<Ledger>, until: Inst
 }
 
 async fn consume(client: Client, ledger: Arc<Ledger>, until: Instant) -> usize {
-    let Some(queue) = queue_of(&client).await else { return 0 };
+    let queue = queue_of(&client).await;
     let mut done = 0;
     loop {
         let Ok(taken) = timeout(TURN, queue.take()).await else {
