@@ -33,6 +33,17 @@ pub(crate) fn parent_mode(client: &Client) -> CreateMode {
 
 /// Makes what is missing above `path`, and leaves `path` itself alone.
 pub(crate) async fn make_parents(client: &Client, path: &Path) -> Result<(), ClientError> {
+    for _ in 1..PARENT_ATTEMPTS_MAX {
+        match make_missing(client, path).await {
+            // One that was there was reaped meanwhile.
+            Err(error) if error.is(Code::NoNode) => {}
+            made => return made,
+        }
+    }
+    make_missing(client, path).await
+}
+
+async fn make_missing(client: &Client, path: &Path) -> Result<(), ClientError> {
     let mut missing = Vec::new();
     let mut above = path.parent();
     while let Some(path) = above {
