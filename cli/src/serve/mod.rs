@@ -203,7 +203,8 @@ impl Membership {
             member.timing.heartbeat = Duration::from_millis(heartbeat_ms);
         }
         if let Some(election_ms) = self.election_ms {
-            member.timing.election_min = Duration::from_millis(election_ms / 2);
+            // As it is by default.
+            member.timing.election_min = Duration::from_millis(election_ms / 5 * 2);
             member.timing.election_max = Duration::from_millis(election_ms);
         }
         if let Some(entries) = self.snapshot_entries {

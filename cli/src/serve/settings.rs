@@ -166,7 +166,7 @@ pub(super) struct Settings {
     pub(super) heartbeat_ms: Option<u64>,
 
     /// A leader's lease in milliseconds: a follower that has not heard of it for that long, and
-    /// half of it to all of it again, wants to lead [default: 250].
+    /// two fifths of it to all of it again, wants to lead [default: 250].
     #[arg(long, value_name = "MS", requires = "data")]
     pub(super) election_ms: Option<u64>,
 
