@@ -13,12 +13,14 @@ pub async fn until_ctrl_c(
     client: &Client,
     story: impl Future<Output = Result<(), Error>>,
 ) -> Result<(), Error> {
+    // In this order, so that a Ctrl-C is waited for before the story has said anything.
     let outcome = tokio::select! {
-        outcome = story => outcome,
+        biased;
         _ = tokio::signal::ctrl_c() => {
             println!("interrupted: ending the session, so that locks are free at once");
             Ok(())
         }
+        outcome = story => outcome,
     };
     client.close().await?;
     outcome
