@@ -55,8 +55,9 @@ impl Edit {
 /// [`ConfigStore::rollback`]; done when awaited, which yields its number.
 ///
 /// All its changes are published at once: a reader sees all of them or none. Before that it is
-/// held to the type and the rules, each changed layer over what lies below it; what is refused is
-/// not published.
+/// held to the type and the rules, each layer over what lies below it: those that it changes, and
+/// those that were good before. What is refused is not published. (A layer that somebody else broke
+/// keeps nobody from publishing others; and who takes a layer away says that nobody needs it.)
 ///
 /// **Cancelling** it leaves it published or not, never half; chunks that were written are deleted
 /// in the background, or by the next publisher. **If the session ends** before the answer it fails;
@@ -249,10 +250,9 @@ impl<T: DeserializeOwned> Publish<'_, T> {
                 continue;
             };
             self.may_follow(&pointer)?;
-            let Some((document, changed)) = self.document(&client, &pointer).await? else {
-                continue;
-            };
-            self.examine(&document, &changed, &pointer)?;
+            let Some(base) = self.base(&client, &pointer).await? else { continue };
+            let (document, changed) = self.edited(&base, &pointer)?;
+            self.examine(&base, &document, changed, &pointer)?;
             if let Some(version) = self.commit(&client, pointer, &stat, &document).await? {
                 // What it leaves behind does no harm, and the next one tries again.
                 if let Err(error) = chunks::sweep(&client, &store.inner.places).await {
@@ -285,15 +285,13 @@ impl<T: DeserializeOwned> Publish<'_, T> {
         Err(self.store.inner.places.conflict(rule))
     }
 
-    /// The document to publish, and which of its layers are new; `None` if the version that it is
-    /// made from has gone meanwhile.
-    async fn document(
+    /// The document to publish, and which of its layers are new.
+    fn edited(
         &self,
-        client: &Client,
+        base: &Document,
         pointer: &Pointer,
-    ) -> Result<Option<(Document, BTreeSet<Layer>)>, Error> {
-        let Some(mut document) = self.base(client, pointer).await? else { return Ok(None) };
-        let mut changed = BTreeSet::new();
+    ) -> Result<(Document, BTreeSet<Layer>), Error> {
+        let (mut document, mut changed) = (base.clone(), BTreeSet::new());
         if self.restores.is_some() {
             changed.extend(document.layers().cloned());
         }
@@ -321,7 +319,7 @@ impl<T: DeserializeOwned> Publish<'_, T> {
                 }
             }
         }
-        Ok(Some((document, changed)))
+        Ok((document, changed))
     }
 
     /// What the changes are made to: the version that is brought back, or else the one that
@@ -344,8 +342,9 @@ impl<T: DeserializeOwned> Publish<'_, T> {
 
     fn examine(
         &self,
+        base: &Document,
         document: &Document,
-        changed: &BTreeSet<Layer>,
+        mut held: BTreeSet<Layer>,
         pointer: &Pointer,
     ) -> Result<(), Error> {
         let version = pointer.last + 1;
@@ -356,7 +355,13 @@ impl<T: DeserializeOwned> Publish<'_, T> {
         if let Some(rule) = document.too_large() {
             return Err(ClientError::invalid("version", version, rule).into());
         }
-        let examined = self.store.examine(document, changed);
+        // It is the one layer that others lie over.
+        if base.text(&Layer::Shared) != document.text(&Layer::Shared) {
+            let good = |layer: &&Layer| self.store.examine(base, [*layer]).is_ok();
+            let kept = base.layers().filter(|layer| document.text(layer).is_some());
+            held.extend(kept.filter(good).cloned());
+        }
+        let examined = self.store.examine(document, &held);
         examined.map_err(|fault| self.store.bad(version, Zxid::ZERO, fault))
     }
 

@@ -166,9 +166,14 @@ impl Document {
         self.texts.keys()
     }
 
+    /// One layer as it is written; `None` if it has none such.
+    pub(crate) fn text(&self, layer: &Layer) -> Option<&(Format, Arc<str>)> {
+        self.texts.get(layer)
+    }
+
     /// One layer, parsed; `None` if it has none such.
     pub(crate) fn parsed(&self, layer: &Layer) -> Option<Result<Parsed, Fault>> {
-        let (format, text) = self.texts.get(layer)?;
+        let (format, text) = self.text(layer)?;
         Some(Parsed::new(layer.clone(), *format, Arc::clone(text)))
     }
 

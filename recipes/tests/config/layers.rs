@@ -66,6 +66,44 @@ async fn a_layer_that_does_not_concern_a_reader_does_not_trouble_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_layer_is_not_taken_from_under_those_that_need_it() {
+    let zk = Coordinator::start();
+    let client = zk.client().await;
+    let store = store(&client);
+    let (eu, node) = (|| Layer::Group("eu".into()), || Layer::Instance("node-7".into()));
+    let first = store.publish(&limits(1), If::Absent).put(eu(), &json!({"rps": 2}));
+    first.put(node(), &limits(3)).await.expect("valid");
+    let without = || store.edit(If::Any).remove(Layer::Shared);
+    let error = without().await.expect_err("the group lacks a key").to_string();
+    assert!(error.contains("layer group eu") && error.contains("burst"), "{error}");
+    // Nor changed so that it breaks them.
+    let publish = store.publish(&Limits { rps: 1, burst: 1 }, If::Any);
+    let error = publish.await.expect_err("the group is beyond it").to_string();
+    assert!(error.contains("layer group eu: the rule"), "{error}");
+    assert_eq!(store.status().await.expect("published").last, 1);
+    // All at once it can be.
+    assert_eq!(without().put(eu(), &limits(4)).await.expect("each is whole"), 2);
+    for (reader, rps) in [(open(&client).group("eu"), 4), (open(&client).instance("node-7"), 3)] {
+        assert_eq!(reader.await.expect("valid").current().value, limits(rps));
+    }
+    let error = open(&client).await.expect_err("nothing is left for it").to_string();
+    assert!(error.contains("it is null"), "{error}");
+    assert_eq!(store.edit(If::Any).remove(eu()).await.expect("nothing lies over it"), 3);
+    let error = store.edit(If::Any).remove(node()).await.expect_err("it is the last").to_string();
+    assert!(error.contains("a version has at least one layer"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_was_bad_before_keeps_nobody_from_publishing_others() {
+    let zk = Coordinator::start();
+    let client = zk.client().await;
+    let other = careless(&client);
+    let first = other.edit(If::Absent).put(Layer::Shared, &limits(1));
+    first.put(Layer::Group("eu".into()), &json!({"rps": "many"})).await.expect("good");
+    assert_eq!(store(&client).publish(&limits(2), If::Any).await.expect("valid"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_file_keeps_the_service_from_starting_and_says_where_it_is_bad() {
     let zk = Coordinator::start();
     let client = zk.client().await;
