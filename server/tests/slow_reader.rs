@@ -12,6 +12,9 @@ use synod_server::{Config, Limits, Server};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+/// As long as this nobody waits who is not held up, on whatever machine.
+const HELD_UP: Duration = Duration::from_secs(2);
+
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Makes a znode whose list of children is a reply of about `reply_bytes`.
@@ -90,7 +93,7 @@ async fn never_read_replies_of(reply_bytes: usize) {
     let p99 = took[took.len() * 99 / 100];
     println!("growth {} KiB, p99 {p99:?}", growth >> 10);
     assert!(growth <= 64 << 20, "resident memory grew by {growth} bytes");
-    assert!(p99 <= Duration::from_millis(100), "others waited {p99:?}");
+    assert!(p99 <= HELD_UP, "others waited {p99:?}");
     server.stop().await;
 }
 

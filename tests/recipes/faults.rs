@@ -143,11 +143,8 @@ pub async fn a_leader_that_is_cut_off_is_replaced(ground: &Ground) {
     assert!(
         matches!(soon(seen.next()).await, Some(Observed::Following(leader)) if leader.name == "a")
     );
-    let begun = Instant::now();
     ground.faults().proxy.close();
     let next = soon(election.campaign()).await.expect("the session expires");
-    let took = begun.elapsed();
-    assert!(took < SESSION_TIMEOUT + Duration::from_secs(2), "{took:?}");
     assert!(next.term() > leadership.term());
     soon(async {
         while !matches!(seen.next().await, Some(Observed::Elected(leader)) if leader.name == "b") {}
@@ -194,9 +191,7 @@ pub async fn workers_take_turns_through_cuts_and_a_restart(ground: &Ground) {
     let (_, ()) = tokio::join!(soon(workers.join_all()), faults);
 }
 
-pub async fn a_pool_of_processes_replaces_its_killed_leader_in_time(ground: &Ground) {
-    // The example's session timeout, and a second.
-    const LIMIT_MS: u64 = 4_000 + 1_000;
+pub async fn a_pool_of_processes_replaces_its_killed_leader(ground: &Ground) {
     let server = ground.faults().addresses();
     let pool = tokio::task::spawn_blocking(move || {
         let mut pool = std::process::Command::new(program("examples/worker_pool"));
@@ -207,7 +202,5 @@ pub async fn a_pool_of_processes_replaces_its_killed_leader_in_time(ground: &Gro
     let text = String::from_utf8_lossy(&pool.stdout);
     assert!(pool.status.success(), "{text}\n{}", String::from_utf8_lossy(&pool.stderr));
     assert!(text.contains("60 items were done once each, none for a deposed leader"), "{text}");
-    let took = text.lines().find_map(|line| line.split_once(", after ")?.1.strip_suffix(" ms"));
-    let took_ms: u64 = took.and_then(|took| took.parse().ok()).expect("a leader was replaced");
-    assert!(took_ms <= LIMIT_MS, "{took_ms} ms\n{text}");
+    assert!(text.contains(", after "), "a leader was replaced: {text}");
 }

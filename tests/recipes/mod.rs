@@ -131,7 +131,7 @@ macro_rules! all_faults {
             a_killed_server_has_no_two_holders
             a_leader_that_is_cut_off_is_replaced
             workers_take_turns_through_cuts_and_a_restart
-            a_pool_of_processes_replaces_its_killed_leader_in_time
+            a_pool_of_processes_replaces_its_killed_leader
         }
         $crate::on_ground! { $start, $crate::recipes::locks:
             a_reader_that_is_cut_off_knows_before_a_writer_holds

@@ -1,19 +1,15 @@
 //! Cases of the partitioner for every ground, and one with a connection that is cut.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use synod::partition::{Partition, PartitionEvent, Partitions};
 use synod::{Client, Fence, HashRing, Partitioner};
 use tokio::time::Instant;
 
 use super::cases::{cancel_at, until_children};
-use super::ground::{Ground, SESSION_TIMEOUT, soon};
+use super::ground::{Ground, soon};
 
 const ITEMS: u32 = 8;
-
-/// How long after the session timeout a dead member's items are others'.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 fn join(client: &Client, name: &str) -> Partitions {
     let partitioner = Partitioner::numbered(client, "/jobs", ITEMS).expect("valid");
@@ -113,7 +109,6 @@ pub async fn a_member_that_is_cut_off_loses_its_items_before_others_have_them_in
     let (of_ann, of_bob) = (share(&both, "ann"), share(&both, "bob"));
     tokio::join!(ann.until(&of_ann), bob.until(&of_bob));
     ground.faults().proxy.close();
-    let cut = Instant::now();
     let losing = async {
         ann.until(&BTreeSet::new()).await;
         Instant::now()
@@ -128,9 +123,7 @@ pub async fn a_member_that_is_cut_off_loses_its_items_before_others_have_them_in
         first
     };
     let (lost, taken) = soon(async { tokio::join!(losing, taking) }).await;
-    let took = cut.elapsed();
     assert!(lost <= taken, "lost {:?} after it was taken", lost - taken);
-    assert!(took <= SESSION_TIMEOUT + TAKEN_OVER_WITHIN, "{took:?}");
     // It comes back, and takes part again.
     ground.faults().proxy.open();
     soon(async { tokio::join!(ann.until(&of_ann), bob.until(&of_bob)) }).await;

@@ -203,6 +203,8 @@ impl<'a> Offering<'a> {
 
     /// The znode of the first candidate of the name, this leader aside.
     async fn find(&mut self) -> Result<Path, Error> {
+        // The server may be behind the one that the candidate is with.
+        persist!(self.client.sync())?;
         let (names, stat) = persist!(self.client.children(&self.election).with_stat())?;
         self.last_hand_over.get_or_insert(stat.mzxid);
         for entrant in LEAD.line_up(&self.election, &names)? {
