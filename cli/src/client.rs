@@ -29,6 +29,10 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "USER:PASSWORD")]
     auth: Option<String>,
 
+    /// Prove a user and a password by SASL's DIGEST-MD5.
+    #[arg(long, global = true, value_name = "USER:PASSWORD")]
+    sasl: Option<String>,
+
     #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: Tls,
@@ -223,11 +227,16 @@ impl Command {
     async fn connected(self, options: &Options) -> Result<(), Failure> {
         let mut builder =
             Client::builder().servers(&options.server).connect_timeout(options.connect_timeout());
+        let rule = "a user and a password have a colon between them";
         if let Some(auth) = &options.auth {
-            let rule = "a user and a password have a colon between them";
             let (user, password) =
                 auth.split_once(':').ok_or_else(|| Error::invalid("--auth", "…", rule))?;
             builder = builder.auth_digest(user, password);
+        }
+        if let Some(sasl) = &options.sasl {
+            let (user, password) =
+                sasl.split_once(':').ok_or_else(|| Error::invalid("--sasl", "…", rule))?;
+            builder = builder.sasl_digest(user, password);
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = options.tls.options()? {

@@ -51,7 +51,7 @@ impl From<&Error> for Exit {
                 Some(Code::NoNode) => Exit::NoNode,
                 Some(Code::NodeExists) => Exit::NodeExists,
                 Some(Code::BadVersion) => Exit::BadVersion,
-                Some(Code::NoAuth | Code::AuthFailed) => Exit::NoAuth,
+                Some(Code::NoAuth | Code::AuthFailed | Code::ClosedRequireSasl) => Exit::NoAuth,
                 Some(Code::NotEmpty) => Exit::NotEmpty,
                 Some(Code::Throttled | Code::QuotaExceeded) => Exit::TooMuch,
                 _ => Exit::Failure,

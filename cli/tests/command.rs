@@ -1,6 +1,8 @@
 //! The command from outside: what it prints and how it ends.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -161,6 +163,32 @@ fn commands_reach_a_server_by_tls() {
         assert_eq!(output.status.code(), Some(2), "it is a client's option: {output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("--tls-cert"), "{output:?}");
     }
+}
+
+#[test]
+fn the_users_of_sasl_stand_in_a_file_that_others_cannot_read() {
+    let folder = tempfile::tempdir().expect("can be made");
+    let users = folder.path().join("users");
+    std::fs::write(&users, "# ours\nann:p:w\n").expect("can be written");
+    let set_mode = |mode| {
+        std::fs::set_permissions(&users, Permissions::from_mode(mode)).expect("is its own");
+    };
+    let path = users.to_str().expect("is text");
+    set_mode(0o644);
+    for (arguments, said) in [
+        (&["--sasl-users", path][..], "others may read (mode 644)"),
+        (&["--require-sasl"], "require-sasl needs sasl-users"),
+    ] {
+        let output = synod().args(["serve", "--in-memory"]).args(arguments).output().expect("runs");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
+    }
+    set_mode(0o600);
+    let serve = Serve::start(&[&ANY[..], &["--sasl-users", path, "--require-sasl"]].concat());
+    assert_eq!(serve.ask(&["--sasl", "ann:p:w", "create", "/a"]), "/a\n");
+    assert_eq!(serve.fail(&["--sasl", "ann:swordfish", "ls"]), 6);
+    assert_eq!(serve.fail(&["--sasl", "zoe:p:w", "ls"]), 6);
+    assert_eq!(serve.fail(&["--sasl", "ann", "ls"]), 2);
 }
 
 #[test]

@@ -17,6 +17,7 @@
 //! | `session` | the table of sessions: attachments and sequences |
 //! | `watch` | who on this member watches what |
 //! | [`engine`] | all of that behind one deterministic `apply` |
+//! | `auth`, `sasl` | how a user is proved: the scheme `digest`, and SASL's DIGEST-MD5 |
 //! | [`client`] | [`client::Client`], and the grounds it stands on |
 //! | `testing` | a coordinator under virtual time, with faults on demand (feature `testing`) |
 
@@ -27,6 +28,7 @@ mod cursor;
 pub mod engine;
 pub mod model;
 mod plant;
+mod sasl;
 pub mod seams;
 mod session;
 #[cfg(feature = "testing")]
@@ -36,3 +38,4 @@ mod watch;
 pub mod wire;
 
 pub use auth::digest_identity;
+pub use sasl::{SaslAnswer, SaslExchange, SaslUsers};

@@ -28,7 +28,7 @@ fn shape_of(number: u8, ops: u8) -> Option<Shape> {
         12 => Shape::Count,
         13 => Shape::Identities,
         14 => Shape::Zero,
-        15 => Shape::NullToken,
+        15 => Shape::Token,
         _ => return None,
     })
 }

@@ -13,6 +13,7 @@ use crate::bug::Planted;
 use crate::limits::Limits;
 use crate::net::{Net, Tcp};
 use crate::replica::MemberConfig;
+use crate::sasl::Sasl;
 use crate::words::Words;
 
 /// The port that ZooKeeper's clients expect.
@@ -45,13 +46,15 @@ pub struct Config {
     pub words: Words,
     /// `super:HASH`: who proves this digest may do everything.
     pub super_digest: Option<String>,
+    /// The users that can prove themselves by SASL; without, a token of SASL is answered by none.
+    pub sasl: Option<Sasl>,
     /// How often containers and TTL znodes are looked at.
     pub reap_interval: Duration,
     /// The bounds.
     pub limits: Limits,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
-    /// Where session passwords come from.
+    /// Where session passwords and the nonces of SASL come from.
     pub entropy: Arc<dyn Entropy>,
     /// The network.
     pub net: Arc<dyn Net>,
@@ -76,6 +79,7 @@ impl Default for Config {
             session_timeout_ms_max: None,
             words: Words::default(),
             super_digest: None,
+            sasl: None,
             reap_interval: Duration::from_millis(REAP_INTERVAL_MS.unsigned_abs()),
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
@@ -160,6 +164,7 @@ impl fmt::Debug for Config {
             .field("session_timeouts_ms", &self.session_timeouts_ms())
             .field("words", &self.words)
             .field("super_digest", &self.super_digest.as_ref().map(|_| "set"))
+            .field("sasl", &self.sasl)
             .field("reap_interval", &self.reap_interval)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

@@ -50,6 +50,7 @@
 //! | [`limits`] | every bound, a named constant with its unit |
 //! | `watched` | a value whose changes are waited for |
 //! | `bug` | mistakes that tests make on purpose |
+//! | `sasl` | the users of SASL |
 //! | `config` | what a server is started with |
 
 pub mod admin;
@@ -71,6 +72,7 @@ mod outbox;
 mod pace;
 mod replica;
 mod roster;
+mod sasl;
 #[cfg(feature = "testing")]
 mod tap;
 #[cfg(feature = "tls")]
@@ -93,6 +95,8 @@ pub use bug::Bug;
 pub use config::{Config, PORT};
 pub use limits::Limits;
 pub use replica::{Founding, Keeping, MEMBER_ID_MAX, MemberConfig, Timing};
+pub use sasl::{Sasl, SaslUsersError};
+pub use synod_core::SaslUsers;
 #[cfg(feature = "testing")]
 pub use tap::Tap;
 pub use words::{UnknownWord, VERSION, Word, Words};

@@ -24,6 +24,9 @@ pub const WRITE_STALL_MS_MAX: u64 = 30_000;
 /// How often the files of a port's certificate are looked at, in milliseconds.
 pub const TLS_RELOAD_MS: u64 = 10_000;
 
+/// Largest file of users, in bytes.
+pub const SASL_USERS_BYTES_MAX: u64 = 1 << 20;
+
 /// Output that TLS holds back for one connection while its client does not take it, in bytes; what
 /// is beyond it counts among [`OUTPUT_BYTES_SOFT`].
 pub const TLS_OUTPUT_BYTES_MAX: usize = 16 << 10;

@@ -238,6 +238,7 @@ pub(crate) fn brief(request: &Request) -> String {
         Request::Sync { .. } => "sync".to_owned(),
         Request::Ping => "ping".to_owned(),
         Request::Auth { .. } => "auth".to_owned(),
+        Request::Sasl(_) => "sasl".to_owned(),
     }
 }
 

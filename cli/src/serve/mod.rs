@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use synod_server::net::Exposed;
-use synod_server::{Config, Founding, MemberConfig, Server, StartError, Words};
+use synod_server::{Config, Founding, MemberConfig, Sasl, Server, StartError, Words};
 use tokio::signal::unix::{SignalKind, signal};
 
 use tracing_subscriber::filter::Targets;
@@ -125,6 +125,15 @@ impl Serve {
             config.words = words.parse::<Words>().map_err(|error| error.to_string())?;
         }
         config.super_digest = flags.super_digest.or(file.super_digest);
+        let required = flags.require_sasl || file.require_sasl;
+        config.sasl = match flags.sasl_users.or(file.sasl_users) {
+            Some(users) => {
+                let users = Sasl::read_users(&users).map_err(|error| error.to_string())?;
+                Some(Sasl { users, required })
+            }
+            None if required => return Err("require-sasl needs sasl-users".to_owned()),
+            None => None,
+        };
         if let Some(interval_ms) = flags.reap_interval_ms.or(file.reap_interval_ms) {
             config.reap_interval = Duration::from_millis(interval_ms);
         }

@@ -60,6 +60,17 @@ pub(super) struct Settings {
     #[arg(long, value_name = "USER:HASH")]
     pub(super) super_digest: Option<String>,
 
+    /// The users that can prove themselves by SASL's DIGEST-MD5, NAME:PASSWORD a line; others than
+    /// the file's owner and group must not be able to read it. They are known by their names in ACLs
+    /// of the scheme sasl.
+    #[arg(long, value_name = "FILE")]
+    pub(super) sasl_users: Option<PathBuf>,
+
+    /// Do nothing for a client that has not proved itself by SASL.
+    #[arg(long)]
+    #[serde(default)]
+    pub(super) require_sasl: bool,
+
     /// Connections of one address, loopback exempt; 0 for no bound [default: 60].
     #[arg(long, value_name = "COUNT")]
     pub(super) max_connections_per_address: Option<usize>,

@@ -15,12 +15,14 @@ use super::embedded::Embedded;
 use super::ground::{ConnectError, Ground, Hello, ServerKind, proved_until};
 use super::hosts::Hosts;
 use super::inbox::{Inbox, SessionStatus};
+use super::sasl::Sasl;
 use super::session::SessionCore;
 use super::tcp::{Tcp, Transport};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use super::{Auths, Client, SessionState, Shared, announce};
-use crate::model::{Error, Password, Path, SessionEnd, SessionId, Zxid};
+use crate::model::{Error, Password, Path, Refusal, SessionEnd, SessionId, Zxid};
+use crate::sasl::Credentials;
 use crate::seams::{Entropy, OsEntropy};
 
 /// The session timeout that is asked for by default.
@@ -36,6 +38,7 @@ pub struct ClientBuilder {
     session_timeout: Duration,
     connect_timeout: Duration,
     auths: Vec<(String, Bytes)>,
+    sasl: Option<Credentials>,
     server_kind: Option<ServerKind>,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
@@ -50,6 +53,7 @@ impl ClientBuilder {
             session_timeout: SESSION_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             auths: Vec::new(),
+            sasl: None,
             server_kind: None,
             #[cfg(feature = "tls")]
             tls: None,
@@ -81,6 +85,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Proves a user and a password to the servers by SASL's DIGEST-MD5, on every connection before
+    /// anything else goes over it, and takes the server's proof that it has the password too. On
+    /// this project's servers and on Apache ZooKeeper, the user is the client's identity of the
+    /// scheme `sasl` in ACLs. The password is not sent, but who reads along can try passwords on
+    /// what is: take TLS with it.
+    ///
+    /// A server that does not accept it any more when the client reconnects is asked again, as one
+    /// that is out of reach, until the session is over.
+    pub fn sasl_digest(self, user: &str, password: &str) -> ClientBuilder {
+        ClientBuilder { sasl: Some(Credentials::new(user, password)), ..self }
+    }
+
     /// What the servers are. Left out, the client finds out by the word `srvr`, on a connection
     /// of its own.
     pub fn server_kind(self, kind: ServerKind) -> ClientBuilder {
@@ -105,7 +121,8 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Invalid`] for a connect string that names no ground, a session timeout of 0, or
     /// files of TLS that cannot be used; [`Error::Connect`] when nobody could be reached within the connect timeout;
-    /// [`Error::Refused`] with `AuthFailed` when an identity was not accepted.
+    /// [`Error::Refused`] with `AuthFailed` when an identity was not accepted;
+    /// [`Error::Unsupported`] for SASL to the embedded coordinator, which knows no users.
     pub async fn connect(self) -> Result<Client, Error> {
         let (ground, namespace) = self.ground()?;
         let failure = Failure::default();
@@ -120,6 +137,7 @@ impl ClientBuilder {
                 reason: failure.told(self.connect_timeout),
             })?
         };
+        let core = core.map_err(|refusal| Sasl::error(self.sasl.as_ref(), refusal))?;
         let client = self.client(ground, namespace, core, Vec::new());
         for (scheme, credentials) in self.auths {
             client.add_auth(&scheme, credentials).await?;
@@ -133,7 +151,8 @@ impl ClientBuilder {
     /// identity that is not accepted is told of in the log only.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a connect string that names no ground, or a session timeout of 0.
+    /// [`Error::Invalid`] for a connect string that names no ground, or a session timeout of 0;
+    /// [`Error::Unsupported`] for SASL to the embedded coordinator, which knows no users.
     ///
     /// # Panics
     /// Outside of a tokio runtime with time.
@@ -144,7 +163,7 @@ impl ClientBuilder {
             // It answers at once: there is nothing to wait for.
             let failure = Failure::default();
             let first = open(&*ground, &*self.entropy, self.session_timeout, &failure);
-            if let Some(core) = first.now_or_never() {
+            if let Some(Ok(core)) = first.now_or_never() {
                 authenticate(&core, &Auths::new(auths.clone())).now_or_never();
                 return Ok(self.client(ground, namespace, core, auths));
             }
@@ -162,10 +181,15 @@ impl ClientBuilder {
             let rule = "a session timeout is above 0";
             return Err(Error::invalid("session timeout", "0", rule));
         }
-        match &self.ground {
-            Some(ground) => Ok((Arc::clone(ground), None)),
-            None => self.named_ground(),
+        let (ground, namespace) = match &self.ground {
+            Some(ground) => (Arc::clone(ground), None),
+            None => self.named_ground()?,
+        };
+        if self.sasl.is_some() && ground.kind() == ServerKind::Embedded {
+            let (what, ground) = ("SASL", ServerKind::Embedded.to_string());
+            return Err(Error::Unsupported { what, ground });
         }
+        Ok((ground, namespace))
     }
 
     /// The ground that the connect string names, and below which znode of it all paths lie.
@@ -174,7 +198,8 @@ impl ClientBuilder {
         let Some(name) = self.servers.strip_prefix("embedded:") else {
             let Hosts { servers, tls, chroot } = Hosts::parse(&self.servers)?;
             let transport = self.transport(tls)?;
-            let tcp = Tcp::new(servers, transport, self.server_kind, &*self.entropy);
+            let sasl = self.sasl.as_ref().map(|it| Sasl::new(it, &self.entropy)).transpose()?;
+            let tcp = Tcp::new(servers, transport, sasl, self.server_kind, &*self.entropy);
             return Ok((Arc::new(tcp), chroot));
         };
         if name.is_empty() {
@@ -267,13 +292,13 @@ impl Failure {
     }
 }
 
-/// Tries until a session is open.
+/// Tries until a session is open, or a server does not accept who the client is.
 pub(super) async fn open(
     ground: &dyn Ground,
     entropy: &dyn Entropy,
     timeout: Duration,
     failure: &Failure,
-) -> Arc<SessionCore> {
+) -> Result<Arc<SessionCore>, Refusal> {
     let mut backoff = Backoff::new();
     loop {
         let inbox = Arc::new(Inbox::new());
@@ -289,13 +314,14 @@ pub(super) async fn open(
                 let core = SessionCore::new(id, password, welcome.timeout, inbox, kind);
                 core.set_link(Some(welcome.link));
                 core.attached();
-                return Arc::new(core);
+                return Ok(Arc::new(core));
             }
             Err(ConnectError::Unreachable(reason)) => {
                 tracing::debug!(reason, "cannot connect");
                 failure.note(reason);
                 backoff.wait(entropy).await;
             }
+            Err(ConnectError::NotAccepted(refusal)) => return Err(refusal),
             // There was no session to re-attach; a ground that says so is asked again.
             Err(ConnectError::SessionOver) => backoff.wait(entropy).await,
         }

@@ -18,7 +18,7 @@ use super::inbox::SessionStatus;
 use super::session::SessionCore;
 use super::{Auths, SessionState, Shared, announce, builder};
 use crate::model::limits::{CLOSE_WAIT_MS, RECONNECT_WAIT_MS_MAX, RECONNECT_WAIT_MS_MIN};
-use crate::model::{Request, SessionEnd, WatchRequest, Write, Zxid};
+use crate::model::{Code, Request, SessionEnd, WatchRequest, Write, Zxid};
 use crate::seams::Entropy;
 
 /// Pings go out this many times in a session timeout.
@@ -90,8 +90,7 @@ impl Driver {
             if self.shared.upgrade().is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
                 return;
             }
-            let failure = Failure::default();
-            let next = builder::open(&*self.ground, &*self.entropy, self.session_timeout, &failure);
+            let next = open_next(&*self.ground, &*self.entropy, self.session_timeout);
             let core = tokio::select! {
                 biased;
                 _ = &mut self.stopped => return,
@@ -200,6 +199,9 @@ impl Driver {
                     }
                     Err(ConnectError::SessionOver) => return false,
                     Err(ConnectError::Unreachable(reason)) => debug!(reason, "cannot connect"),
+                    Err(ConnectError::NotAccepted(refusal)) => {
+                        warn!(session = %core.id, rule = refusal.rule, "not accepted again");
+                    }
                 }
                 backoff.wait(&*entropy).await;
             }
@@ -222,6 +224,23 @@ impl Driver {
     }
 }
 
+/// The next session, however long it takes.
+async fn open_next(
+    ground: &dyn Ground,
+    entropy: &dyn Entropy,
+    timeout: Duration,
+) -> Arc<SessionCore> {
+    let mut backoff = Backoff::new();
+    let failure = Failure::default();
+    loop {
+        match builder::open(ground, entropy, timeout, &failure).await {
+            Ok(core) => return core,
+            Err(refusal) => warn!(rule = refusal.rule, "not accepted"),
+        }
+        backoff.wait(entropy).await;
+    }
+}
+
 /// What a new connection must know before anything else goes over it: who this is, and what it
 /// watches (up to `since`, everything was told). Whether the connection held until then.
 async fn renew(core: &SessionCore, auths: &Auths, since: Zxid) -> bool {
@@ -238,7 +257,11 @@ async fn renew(core: &SessionCore, auths: &Auths, since: Zxid) -> bool {
             Ok(Ok(_)) => true,
             Ok(Err(super::ground::Failure::Refused(refusal, _))) => {
                 warn!(session = %core.id, code = %refusal.code, "watches were not left again");
-                true
+                let turned_away = refusal.code == Code::ClosedRequireSasl;
+                if turned_away {
+                    core.turn_away(refusal);
+                }
+                !turned_away
             }
             Ok(Err(super::ground::Failure::Disconnected { .. })) | Err(_) => false,
         },

@@ -318,6 +318,8 @@ impl EmbeddedLink {
                 }
                 Ok(Response::Done)
             }
+            // It knows no users.
+            Request::Sasl(_) => Ok(Response::Sasl(None)),
             // Writes went through the log.
             Request::Write(_) => Err(Refusal::new(Code::SystemError, Code::SystemError.rule())),
         }

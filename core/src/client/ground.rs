@@ -117,6 +117,8 @@ pub(crate) enum ConnectError {
     Unreachable(String),
     /// The session to re-attach is over.
     SessionOver,
+    /// The server does not accept who the client is.
+    NotAccepted(Refusal),
 }
 
 /// Where a reply goes: to the future that waits for it.

@@ -11,6 +11,7 @@
 //! | `ground` | the seam: one ordered stream down and up |
 //! | `embedded` | the ground inside this process |
 //! | `tcp`, `hosts` | the ground of servers, and their connect strings |
+//! | `sasl` | how a client proves itself on a connection, before anything else goes over it |
 //! | `tls` | how servers are reached by TLS (feature `tls`) |
 //! | `driver` | the one task of a client whose connection can break |
 
@@ -22,6 +23,7 @@ mod hosts;
 pub(crate) mod inbox;
 mod queue;
 mod requests;
+mod sasl;
 mod session;
 mod tcp;
 #[cfg(feature = "tls")]

@@ -22,8 +22,8 @@ use crate::model::limits::{
     CONTENDERS_PER_SESSION_MAX, OUTSTANDING_UNIT_BYTES, OUTSTANDING_UNITS_MAX,
 };
 use crate::model::{
-    Code, Error, Op, Password, Request, Response, SessionEnd, SessionId, WatchKind, WatchRequest,
-    Write, Zxid,
+    Code, Error, Op, Password, Refusal, Request, Response, SessionEnd, SessionId, WatchKind,
+    WatchRequest, Write, Zxid,
 };
 
 /// The part of a session that does not depend on who holds it.
@@ -188,6 +188,15 @@ impl SessionCore {
             drop(self.send(Request::Ping, None));
         }
         news
+    }
+
+    /// The server takes no requests of this client: those that wait are told why.
+    pub(crate) fn turn_away(&self, refusal: Refusal) {
+        let waiting = std::mem::take(&mut *self.in_order());
+        for call in waiting {
+            let failure = Failure::Refused(refusal, Zxid::ZERO);
+            self.inbox.reply(call.reply_to, call.arm, Err(failure));
+        }
     }
 
     /// The session is over: what is under way or still waits fails, and nothing is reaped any

@@ -18,6 +18,7 @@ use super::ground::{
     Call, ConnectError, Failure, Ground, Hello, Link, ReplyTo, ServerKind, Welcome, proved_until,
 };
 use super::inbox::{Arm, Inbox, SessionStatus};
+use super::sasl::Sasl;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use crate::model::limits::{CONNECT_ATTEMPT_MS_MAX, REPLY_BYTES_MAX};
@@ -28,7 +29,7 @@ use crate::wire::{
 };
 
 /// The least that a reply has: xid, zxid, error.
-const REPLY_BYTES_MIN: usize = 16;
+pub(super) const REPLY_BYTES_MIN: usize = 16;
 
 /// How much is read from a server in one go.
 const READ_BYTES: usize = 8 * 1024;
@@ -42,11 +43,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A connection, whatever it runs over.
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-type Stream = Box<dyn Duplex>;
+pub(super) type Stream = Box<dyn Duplex>;
 
 /// How a server is reached.
 #[derive(Clone, Debug)]
@@ -72,6 +73,8 @@ impl Transport {
 pub(super) struct Tcp {
     servers: Vec<String>,
     transport: Transport,
+    /// How the client proves itself, if it does.
+    sasl: Option<Sasl>,
     /// Which server is tried next.
     next: Mutex<usize>,
     kind: OnceLock<ServerKind>,
@@ -82,6 +85,7 @@ impl Tcp {
     pub(super) fn new(
         mut servers: Vec<String>,
         transport: Transport,
+        sasl: Option<Sasl>,
         kind: Option<ServerKind>,
         entropy: &dyn Entropy,
     ) -> Tcp {
@@ -93,7 +97,7 @@ impl Tcp {
             servers.swap(place, other as usize);
         }
         let kind = kind.map(OnceLock::from).unwrap_or_default();
-        Tcp { servers, transport, next: Mutex::new(0), kind }
+        Tcp { servers, transport, sasl, next: Mutex::new(0), kind }
     }
 
     fn next_server(&self) -> &str {
@@ -102,6 +106,19 @@ impl Tcp {
         *next = (*next + 1) % self.servers.len();
         server
     }
+
+    /// A connection that has a session, and on which the client is who it is.
+    async fn establish(
+        &self,
+        server: &str,
+        hello: &Hello,
+    ) -> Result<(Stream, ConnectReply), ConnectError> {
+        let (mut stream, reply) = shake_hands(&self.transport, server, hello).await?;
+        if let Some(sasl) = &self.sasl {
+            sasl.prove(&mut stream, server).await?;
+        }
+        Ok((stream, reply))
+    }
 }
 
 #[async_trait]
@@ -109,7 +126,7 @@ impl Ground for Tcp {
     async fn connect(&self, hello: Hello, inbox: Arc<Inbox>) -> Result<Welcome, ConnectError> {
         let server = self.next_server();
         let limit = (hello.timeout / 3).min(Duration::from_millis(CONNECT_ATTEMPT_MS_MAX));
-        match timeout(limit, shake_hands(&self.transport, server, &hello)).await {
+        match timeout(limit, self.establish(server, &hello)).await {
             Ok(Ok((stream, reply))) => {
                 if self.kind.get().is_none() {
                     let asking = timeout(limit, kind_of(&self.transport, server));
@@ -160,21 +177,14 @@ async fn shake_hands(
     let said = send(&mut stream, &out).await;
     said.map_err(|error| failed(error.to_string()))?;
     let mut received = BytesMut::new();
-    let frame = loop {
-        match wire::take_frame(&mut received, ConnectReply::BYTES_MIN, REPLY_BYTES_MAX) {
-            Ok(Some(frame)) => break frame,
-            Ok(None) => {}
-            Err(error) => return Err(failed(error.to_string())),
+    let frame = next_frame(&mut stream, &mut received, ConnectReply::BYTES_MIN).await;
+    let frame = match frame.map_err(failed)? {
+        Some(frame) => frame,
+        None if hello.last_zxid > Zxid::ZERO => {
+            let seen = hello.last_zxid;
+            return Err(failed(format!("it closed; it may be behind {seen}, which was seen")));
         }
-        match stream.read_buf(&mut received).await {
-            Ok(0) if hello.last_zxid > Zxid::ZERO => {
-                let seen = hello.last_zxid;
-                return Err(failed(format!("it closed; it may be behind {seen}, which was seen")));
-            }
-            Ok(0) => return Err(failed("it closed the connection".to_owned())),
-            Ok(_) => {}
-            Err(error) => return Err(failed(error.to_string())),
-        }
+        None => return Err(failed("it closed the connection".to_owned())),
     };
     let reply = ConnectReply::decode(frame).map_err(|error| failed(error.to_string()))?;
     match (reply.timeout_ms > 0, hello.resume) {
@@ -184,8 +194,25 @@ async fn shake_hands(
     }
 }
 
+/// The payload of the next frame; `None` if the server closes instead.
+pub(super) async fn next_frame(
+    stream: &mut Stream,
+    received: &mut BytesMut,
+    bytes_min: usize,
+) -> Result<Option<Bytes>, String> {
+    loop {
+        let taken = wire::take_frame(received, bytes_min, REPLY_BYTES_MAX);
+        if let Some(frame) = taken.map_err(|error| error.to_string())? {
+            return Ok(Some(frame));
+        }
+        if stream.read_buf(received).await.map_err(|error| error.to_string())? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
 /// Writes all of it, and lets nothing be held back.
-async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+pub(super) async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
     to.write_all(bytes).await?;
     to.flush().await
 }
@@ -343,6 +370,18 @@ impl Shared {
         }
     }
 
+    /// The server does nothing of what was sent: whoever waits for a reply is told why.
+    fn turn_away(&self, refusal: Refusal) {
+        let mut sending = lock(&self.sending);
+        let pending = std::mem::take(&mut sending.pending);
+        let reserved = std::mem::take(&mut sending.reserved);
+        drop(sending);
+        for pending in pending.into_iter().chain(reserved) {
+            let failure = Failure::Refused(refusal, Zxid::ZERO);
+            self.inbox.reply(pending.reply_to, pending.arm, Err(failure));
+        }
+    }
+
     /// Takes out the request that a reply of this xid answers.
     fn answered(&self, xid: i32) -> Option<Pending> {
         let mut sending = lock(&self.sending);
@@ -377,10 +416,13 @@ impl Shared {
                     self.inbox.prove_until(proved_until(pending.sent, self.session_timeout));
                 }
                 let zxid = zxid.unwrap_or_default();
+                let turned_away = result.as_ref().err().copied();
+                let turned_away = turned_away.filter(|it| it.code == Code::ClosedRequireSasl);
                 let reply = result
                     .map(|response| (response, zxid))
                     .map_err(|refusal| Failure::Refused(refusal, zxid));
                 self.inbox.reply(pending.reply_to, pending.arm, reply);
+                turned_away.into_iter().for_each(|refusal| self.turn_away(refusal));
             }
             Err(error) => {
                 // The request that it answered, if any, was done or not: nobody knows.

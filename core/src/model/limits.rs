@@ -18,6 +18,12 @@ pub const MULTI_BYTES_MAX: usize = DATA_BYTES_MAX;
 /// Most entries in one ACL.
 pub const ACL_ENTRIES_MAX: usize = 1_024;
 
+/// Longest token of SASL, in bytes, either way.
+pub const SASL_TOKEN_BYTES_MAX: usize = 4_096;
+
+/// Longest name of a user of SASL, in bytes.
+pub const SASL_USER_BYTES_MAX: usize = 255;
+
 /// Longest time to live of a TTL znode, in milliseconds (2^40 − 1, about 34.8 years).
 pub const TTL_MS_MAX: i64 = (1 << 40) - 1;
 

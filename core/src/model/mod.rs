@@ -32,7 +32,8 @@ pub use error::{Code, Error, Refusal, SessionEnd};
 pub use event::{Event, EventKind};
 pub use path::{Path, validate_path};
 pub use request::{
-    AddWatchMode, Create, Op, Read, ReadOp, Rearm, Request, WatchKind, WatchRequest, Write,
+    AddWatchMode, Create, Op, Read, ReadOp, Rearm, Request, SaslToken, WatchKind, WatchRequest,
+    Write,
 };
 pub use response::{OpResult, ReadOpResult, Response};
 pub use stat::Stat;

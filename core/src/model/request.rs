@@ -31,6 +31,19 @@ pub enum Request {
         /// What the scheme asks for: for `digest`, `user:password`.
         credentials: Bytes,
     },
+    /// One step of SASL, which proves an identity of the scheme `sasl` in the end.
+    Sasl(SaslToken),
+}
+
+/// What the two sides of SASL say to each other. It is not shown: who sees an exchange can try
+/// passwords on it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SaslToken(pub Bytes);
+
+impl fmt::Debug for SaslToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SaslToken({} bytes)", self.0.len())
+    }
 }
 
 impl fmt::Debug for Request {
@@ -45,6 +58,7 @@ impl fmt::Debug for Request {
             Request::Auth { scheme, .. } => {
                 f.debug_struct("Auth").field("scheme", scheme).finish_non_exhaustive()
             }
+            Request::Sasl(token) => f.debug_tuple("Sasl").field(token).finish(),
         }
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Acl, Code, Identity, SessionId, Stat, Zxid};
+use super::{Acl, Code, Identity, SaslToken, SessionId, Stat, Zxid};
 
 /// The answer to a request that was not refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,8 @@ pub enum Response {
     DescendantCount(u32),
     /// The identities of the connection.
     WhoAmI(Vec<Identity>),
+    /// The next step of SASL; `None` where it is not configured.
+    Sasl(Option<SaslToken>),
     /// A session was opened or attached.
     Attached {
         /// The session.

@@ -6,7 +6,7 @@ use super::jute::{DecodeError, Decoder, Encoder};
 use super::records::{put_acl, put_stat, take_acl, take_stat};
 use super::request::{Refused, Shape};
 use super::{XID_EVENT, frame, multi};
-use crate::model::{Code, Event, EventKind, Identity, Refusal, Response, Zxid};
+use crate::model::{Code, Event, EventKind, Identity, Refusal, Response, SaslToken, Zxid};
 
 /// The state of a connected session, in an event.
 const SYNC_CONNECTED: i32 = 3;
@@ -46,8 +46,11 @@ pub fn encode_reply(
             let code = number_for_anyone(*code);
             multi::put_failure(out, code, *index as usize, numbers.len());
         }
-        (Err(refusal), _) => {
+        (Err(refusal), shape) => {
             put_header(out, xid, zxid.as_i64(), number_for_anyone(refusal.code));
+            if *shape == Shape::Token {
+                out.buffer(None);
+            }
         }
     });
 }
@@ -96,7 +99,9 @@ fn put_response(out: &mut BytesMut, shape: &Shape, response: &Response) {
             });
         }
         (Shape::Zero, _) => out.put_i32(0),
-        (Shape::NullToken, _) => out.buffer(None),
+        (Shape::Token, Response::Sasl(token)) => {
+            out.buffer(token.as_ref().map(|SaslToken(token)| &token[..]));
+        }
         // `Empty`; and a response of another shape than was asked for, which the engine does not
         // give.
         _ => {}
@@ -206,6 +211,7 @@ fn take_response(
                 |from: &mut Decoder| Ok(Identity { scheme: from.string()?, id: from.string()? });
             Response::WhoAmI(from.vector(8, identity)?.unwrap_or_default())
         }
-        Shape::Zero | Shape::NullToken => Response::Done,
+        Shape::Zero => Response::Done,
+        Shape::Token => Response::Sasl(from.buffer()?.map(SaslToken)),
     }))
 }

@@ -9,8 +9,8 @@ use super::multi;
 use super::records::{mode_of, put_acl, take_acl};
 use super::{XID_AUTH, XID_PING, XID_SET_WATCHES, frame};
 use crate::model::{
-    AddWatchMode, Code, Create, CreateMode, Op, Read, Rearm, Request, WatchKind, WatchRequest,
-    Write, Zxid,
+    AddWatchMode, Code, Create, CreateMode, Op, Read, Rearm, Request, SaslToken, WatchKind,
+    WatchRequest, Write, Zxid,
 };
 
 /// Numbers of the operations in the protocol.
@@ -82,8 +82,8 @@ pub enum Shape {
     Identities,
     /// A zero: a watch was added.
     Zero,
-    /// A null token: SASL is not configured.
-    NullToken,
+    /// A token of SASL, or null; null also where the request failed.
+    Token,
 }
 
 /// A request as it came over a connection.
@@ -91,8 +91,8 @@ pub enum Shape {
 pub struct SubmittedRequest {
     /// The number of the reply: the client's for the request, but a ping's own for a ping.
     pub xid: i32,
-    /// What is asked; `None` for a SASL token, which is answered by its shape alone.
-    pub request: Option<Request>,
+    /// What is asked.
+    pub request: Request,
     /// How to lay out the reply.
     pub shape: Shape,
 }
@@ -125,7 +125,7 @@ pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
     };
     match body(number, &mut from) {
         Ok((request, shape)) => {
-            let xid = if matches!(request, Some(Request::Ping)) { XID_PING } else { xid };
+            let xid = if matches!(request, Request::Ping) { XID_PING } else { xid };
             Ok(SubmittedRequest { xid, request, shape })
         }
         Err(BodyError::Malformed) => Err(refused(xid, Code::Marshalling)),
@@ -156,10 +156,10 @@ impl From<DecodeError> for BodyError {
     }
 }
 
-fn body(number: i32, from: &mut Decoder) -> Result<(Option<Request>, Shape), BodyError> {
-    let write = |write| Some(Request::Write(write));
-    let read = |read| Some(Request::Read(read));
-    let watch = |watch| Some(Request::Watch(watch));
+fn body(number: i32, from: &mut Decoder) -> Result<(Request, Shape), BodyError> {
+    let write = Request::Write;
+    let read = Request::Read;
+    let watch = Request::Watch;
     Ok(match number {
         op::CREATE => (write(Write::Op(take_create(number, from)?)), Shape::Path),
         op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
@@ -251,17 +251,17 @@ fn body(number: i32, from: &mut Decoder) -> Result<(Option<Request>, Shape), Bod
         }
         op::SYNC => {
             let path = from.path()?;
-            (Some(Request::Sync { path: Arc::clone(&path) }), Shape::Echo(path))
+            (Request::Sync { path: Arc::clone(&path) }, Shape::Echo(path))
         }
-        op::PING => (Some(Request::Ping), Shape::Empty),
+        op::PING => (Request::Ping, Shape::Empty),
         op::AUTH => {
             let (_kind, scheme) = (from.i32()?, from.string()?);
             let credentials = from.buffer()?.unwrap_or_default();
-            (Some(Request::Auth { scheme, credentials }), Shape::Empty)
+            (Request::Auth { scheme, credentials }, Shape::Empty)
         }
         op::SASL => {
-            from.buffer()?;
-            (None, Shape::NullToken)
+            let token = from.buffer()?.unwrap_or_default();
+            (Request::Sasl(SaslToken(token)), Shape::Token)
         }
         _ => return Err(BodyError::Unknown),
     })
@@ -349,6 +349,11 @@ fn put_body(out: &mut BytesMut, request: &Request) -> Result<Shape, Code> {
             out.put_i32(0);
             out.string(scheme);
             out.buffer(Some(credentials));
+        }
+        Request::Sasl(SaslToken(token)) => {
+            out.put_i32(op::SASL);
+            out.buffer(Some(token));
+            return Ok(Shape::Token);
         }
     }
     Ok(Shape::Empty)

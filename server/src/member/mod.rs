@@ -47,6 +47,7 @@ use crate::bug::{Bug, Planted};
 use crate::config::Config;
 use crate::counters::{Counters, Latency};
 use crate::limits::{EXPIRY_BATCH_MAX, Limits};
+use crate::sasl::Sasl;
 use crate::watched;
 
 /// A request as the codec gives it.
@@ -98,6 +99,7 @@ pub(crate) struct Member {
     timeouts_ms: std::ops::RangeInclusive<u32>,
     tick_ms: u32,
     super_digest: Option<Identity>,
+    sasl: Option<Sasl>,
     limits: Limits,
     digest_entries: u64,
     /// This member's latest digest.
@@ -157,6 +159,7 @@ impl Member {
             timeouts_ms: config.session_timeouts_ms(),
             tick_ms: config.tick_ms,
             super_digest: config.super_digest.as_ref().map(|id| Identity::new("digest", id)),
+            sasl: config.sasl.clone(),
             limits: config.limits,
             digest_entries: config
                 .member

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use synod_core::SaslExchange;
 use synod_core::engine::{Applied, Reader};
 use synod_core::model::limits::REPLY_BYTES_MAX;
 use synod_core::model::{Code, Refusal, Response, Zxid};
@@ -48,6 +49,8 @@ impl Slot {
 pub(super) struct Seat {
     pub(super) peer: Arc<Peer>,
     pub(super) reader: Reader,
+    /// How far its client is with SASL.
+    pub(super) sasl: SaslExchange,
     pub(super) attachment: Zxid,
     /// The number of the last write that came through the attachment.
     pub(super) sequence: u64,

@@ -217,6 +217,7 @@ impl State {
         let seat = Seat {
             peer,
             reader,
+            sasl: Default::default(),
             attachment,
             sequence: 0,
             queue: Default::default(),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use synod_core::digest_identity;
 use synod_core::model::{
-    Code, Identity, Op, Read, Refusal, Request, Response, SessionId, WatchRequest, Write, Zxid,
+    Code, Identity, Op, Read, Refusal, Request, Response, SaslToken, SessionId, WatchRequest,
+    Write, Zxid,
 };
 use synod_core::wire::{Refused, Shape, SubmittedRequest, encode_refusal};
+use synod_core::{SaslAnswer, digest_identity};
 
 use super::open::Ticket;
 use super::outgoing::Waiter;
@@ -105,7 +106,7 @@ impl Member {
             // A write goes to the log together with those before it, but behind a read it waits:
             // the read must not see it, and what the connection proves before it must count.
             let is_write = |decoded: &Decoded| {
-                let request = decoded.request.as_ref().ok().and_then(|it| it.request.as_ref());
+                let request = decoded.request.as_ref().ok().map(|it| &it.request);
                 matches!(request, Some(Request::Write(_)))
             };
             let behind_read = !matches!(seat.queue.back(), None | Some(Slot::Write { .. }));
@@ -120,11 +121,13 @@ impl Member {
             }
             let sated = batch.front().is_some_and(adds) && self.is_sated(state);
             let Some(seat) = state.seats.get_mut(&ticket.session) else { continue };
+            let admitted = self.admits(seat);
             match batch.pop_front() {
+                // It is refused when it is at the front.
+                Some(decoded) if !admitted => seat.enqueue(arrived, decoded),
                 Some(decoded) if sated => seat.enqueue(arrived, refused(decoded)),
                 Some(Decoded {
-                    request:
-                        Ok(SubmittedRequest { xid, request: Some(Request::Write(write)), shape }),
+                    request: Ok(SubmittedRequest { xid, request: Request::Write(write), shape }),
                     ..
                 }) => {
                     state.enqueue_write(ticket.session, arrived, (xid, shape), write, time_ms);
@@ -160,6 +163,14 @@ impl Member {
     /// Does a request that is at the front.
     fn act(&self, state: &mut State, ticket: &Ticket, arrived: Instant, decoded: Decoded) {
         let session = ticket.session;
+        let Some(seat) = state.seats.get(&session) else { return };
+        if !self.admits(seat) && !proves(&decoded) {
+            let xid = decoded.request.as_ref().map_or_else(|refused| refused.xid, |it| it.xid);
+            let refusal = Refusal::new(Code::ClosedRequireSasl, Code::ClosedRequireSasl.rule());
+            seat.reply(xid, Zxid::ZERO, &Shape::Empty, &Err(refusal));
+            state.latency.add(arrived.elapsed());
+            return state.dismiss(session);
+        }
         let SubmittedRequest { xid, request, shape } = match decoded.request {
             Ok(submitted) => submitted,
             Err(refused) => {
@@ -177,34 +188,37 @@ impl Member {
         let Some(seat) = state.seats.get(&session) else { return };
         let mut ends = false;
         let (zxid, result) = match request {
-            None => (Zxid::ZERO, Ok(Response::Done)),
-            Some(Request::Auth { scheme, credentials }) => {
+            Request::Sasl(token) => {
+                let result = self.take_token(state, session, &token);
+                ends = result.is_err();
+                self.counters.auths_failed.fetch_add(u64::from(ends), Relaxed);
+                (Zxid::ZERO, result)
+            }
+            Request::Auth { scheme, credentials } => {
                 let result = self.authenticate(state, session, &scheme, &credentials);
                 ends = result.is_err();
                 self.counters.auths_failed.fetch_add(u64::from(ends), Relaxed);
                 (Zxid::ZERO, result)
             }
-            Some(Request::Read(read)) => {
+            Request::Read(read) => {
                 let result = state.engine.read(&seat.reader, &read);
                 (state.engine.last_zxid(), result)
             }
-            Some(Request::Watch(watch)) => {
+            Request::Watch(watch) => {
                 let result = state.engine.watch(&seat.reader, &watch, &mut state.fired);
                 state.deliver();
                 (state.engine.last_zxid(), result)
             }
-            Some(Request::Ping)
-                if state.log == Log::Replicated && !state.planted.is(Bug::PingAtOnce) =>
-            {
+            Request::Ping if state.log == Log::Replicated && !state.planted.is(Bug::PingAtOnce) => {
                 return state.ask(session, arrived, xid, shape, true);
             }
-            Some(Request::Sync { .. })
+            Request::Sync { .. }
                 if state.log == Log::Replicated && !state.planted.is(Bug::SyncAtOnce) =>
             {
                 return state.ask(session, arrived, xid, shape, false);
             }
             // A write never comes here: it is proposed when it is taken in.
-            Some(Request::Sync { .. } | Request::Ping | Request::Write(_)) => {
+            Request::Sync { .. } | Request::Ping | Request::Write(_) => {
                 (state.engine.last_zxid(), Ok(Response::Done))
             }
         };
@@ -224,25 +238,64 @@ impl Member {
         scheme: &str,
         credentials: &[u8],
     ) -> Result<Response, Refusal> {
-        let Some(seat) = state.seats.get_mut(&session) else { return Ok(Response::Done) };
-        let mut identities = seat.reader.identities.to_vec();
         match scheme {
             // Every connection has proved its address already.
-            "ip" => return Ok(Response::Done),
+            "ip" => Ok(Response::Done),
             "digest" => {
                 // It never fails: what is no user and password proves nothing.
                 let proved = digest_identity(credentials);
-                if proved.is_some() && proved == self.super_digest {
-                    identities.push(Identity::new("super", ""));
-                }
-                identities.extend(proved);
+                let is_super = proved.is_some() && proved == self.super_digest;
+                let super_one = is_super.then(|| Identity::new("super", ""));
+                state.identify(session, super_one.into_iter().chain(proved))?;
+                Ok(Response::Done)
             }
             _ => {
                 let rule = "the scheme of an authentication is digest or ip";
-                return Err(Refusal::new(Code::AuthFailed, rule));
+                Err(Refusal::new(Code::AuthFailed, rule))
             }
         }
-        let mut unique: Vec<Identity> = Vec::with_capacity(identities.len());
+    }
+
+    /// Takes a client one step further with SASL.
+    fn take_token(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        token: &SaslToken,
+    ) -> Result<Response, Refusal> {
+        let seat = state.seats.get_mut(&session);
+        let (Some(sasl), Some(seat)) = (&self.sasl, seat) else { return Ok(Response::Sasl(None)) };
+        match seat.sasl.step(&sasl.users, &*self.entropy, token) {
+            Ok(SaslAnswer { token, user }) => {
+                let proved = user.map(|user| Identity::new("sasl", user));
+                state.identify(session, proved)?;
+                Ok(Response::Sasl(Some(token)))
+            }
+            Err(refusal) => {
+                tracing::debug!(%session, rule = refusal.rule, "SASL has failed");
+                let code = if sasl.required { Code::ClosedRequireSasl } else { refusal.code };
+                Err(Refusal::new(code, refusal.rule))
+            }
+        }
+    }
+
+    /// Whether anything is done for the connection.
+    fn admits(&self, seat: &Seat) -> bool {
+        let required = self.sasl.as_ref().is_some_and(|sasl| sasl.required);
+        !required || seat.reader.identities.iter().any(|identity| identity.scheme == "sasl")
+    }
+}
+
+impl State {
+    /// Adds to who a connection is.
+    fn identify(
+        &mut self,
+        session: SessionId,
+        proved: impl IntoIterator<Item = Identity>,
+    ) -> Result<(), Refusal> {
+        let Some(seat) = self.seats.get_mut(&session) else { return Ok(()) };
+        let identities = seat.reader.identities.iter().cloned().chain(proved);
+        let mut unique: Vec<Identity> = Vec::new();
         for identity in identities {
             if !unique.contains(&identity) {
                 unique.push(identity);
@@ -252,16 +305,20 @@ impl Member {
             return Err(Refusal::new(Code::AuthFailed, "a connection has at most 64 identities"));
         }
         seat.reader.identities = unique.into();
-        state.engine.set_identities(session, &seat.reader.identities);
-        Ok(Response::Done)
+        self.engine.set_identities(session, &seat.reader.identities);
+        Ok(())
     }
+}
+
+/// Whether it may be done for a client that has not proved who it is.
+fn proves(decoded: &Decoded) -> bool {
+    let request = decoded.request.as_ref().map(|it| &it.request);
+    matches!(request, Ok(Request::Auth { .. } | Request::Sasl(_)))
 }
 
 /// Whether a request would make the state larger.
 fn adds(decoded: &Decoded) -> bool {
-    let Ok(SubmittedRequest { request: Some(request), .. }) = &decoded.request else {
-        return false;
-    };
+    let Ok(SubmittedRequest { request, .. }) = &decoded.request else { return false };
     let grows = |op: &Op| matches!(op, Op::Create(_) | Op::SetData { .. });
     match request {
         Request::Write(Write::Op(op) | Write::ProposeAt { op, .. }) => grows(op),

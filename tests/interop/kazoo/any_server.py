@@ -30,6 +30,7 @@ STOP_S = 10
 HANG_S = 120  # pytest's timeout ends a test before, but not one that hangs in its tearDown
 LOG_LINES = 100
 OUTCOMES = ["passed", "excepted", "skipped", "failed"]  # the worst last
+SASL_USER = ("jaasuser", "jaas_password")  # as in kazoo's own harness
 SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="  # super:test, what kazoo's tests log in with
 
 
@@ -107,6 +108,17 @@ def make_certificates(directory):
         (directory / (name + ".pem")).write_text(pem)
 
 
+def write_users(directory):
+    """The user that proves itself by SASL, for servers of either kind."""
+    name, password = SASL_USER
+    users = directory / "sasl-users"
+    users.touch(mode=0o600)
+    users.write_text(f"{name}:{password}\n")
+    (directory / "jaas.conf").write_text(
+        "Server {\n    org.apache.zookeeper.server.auth.DigestLoginModule required\n"
+        f'    user_{name}="{password}";\n}};\n')
+
+
 class Server:
     """What kazoo's harness and tests use of its ManagedZooKeeper, and kill and restart."""
 
@@ -126,6 +138,8 @@ class Server:
             "ZKT_PEERS": peers,
             "ZKT_DATA_DIR": str(self.data),
             "ZKT_TLS_DIR": str(RUN.work),
+            "ZKT_SASL_USERS": str(RUN.work / "sasl-users"),
+            "ZKT_JAAS": str(RUN.work / "jaas.conf"),
             "ZKT_SUPER_DIGEST": SUPER_DIGEST,
         }
 
@@ -194,6 +208,7 @@ class Cluster:
             Server(i + 1, size, ports[2 * i], ports[2 * i + 1], peers) for i in range(size)
         ]
         make_certificates(RUN.work)
+        write_users(RUN.work)
         RUN.cluster = self
 
     def __getitem__(self, index):

@@ -4,6 +4,7 @@ use super::super::request::Shape;
 use super::*;
 use crate::model::{
     Acl, Code, Event, EventKind, Identity, OpResult, Perms, ReadOpResult, Refusal, Response,
+    SaslToken,
 };
 
 /// A reply in bytes, with what it is written from and what is read from it. Every one goes under
@@ -227,8 +228,15 @@ fn answers() -> Vec<Case> {
         ),
         both(
             "sasl",
-            Shape::NullToken,
-            Response::Done,
+            Shape::Token,
+            Response::Sasl(Some(SaslToken(Bytes::from_static(b"hi")))),
+            "00000009 0000000200000009 00000000 # xid, zxid, err
+             00000002 6869               # token",
+        ),
+        both(
+            "sasl-null",
+            Shape::Token,
+            Response::Sasl(None),
             "00000009 0000000200000009 00000000 # xid, zxid, err
              ffffffff                    # token: null",
         ),
@@ -361,6 +369,14 @@ fn refusals() -> Vec<Case> {
             Code::AuthFailed,
             "00000009 0000000200000009   # xid, zxid
              ffffff8d                    # err: authFailed",
+        ),
+        refusal(
+            "sasl-failed",
+            Shape::Token,
+            Code::AuthFailed,
+            "00000009 0000000200000009   # xid, zxid
+             ffffff8d                    # err: authFailed
+             ffffffff                    # token: null, in spite of the error",
         ),
         refusal(
             "no-watcher",

@@ -3,32 +3,34 @@
 
 use super::super::request::Shape;
 use super::*;
-use crate::model::{AddWatchMode, Read, ReadOp, Rearm, Request, WatchKind, WatchRequest};
+use crate::model::{
+    AddWatchMode, Read, ReadOp, Rearm, Request, SaslToken, WatchKind, WatchRequest,
+};
 
 /// A request in bytes, and how it is read.
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) bytes: &'static str,
     pub(super) xid: i32,
-    pub(super) request: Option<Request>,
+    pub(super) request: Request,
     pub(super) shape: Shape,
     /// Whether the client of this project writes it in the same bytes.
     pub(super) written: bool,
 }
 
-fn read(read: Read) -> Option<Request> {
-    Some(Request::Read(read))
+fn read(read: Read) -> Request {
+    Request::Read(read)
 }
 
-fn watch(watch: WatchRequest) -> Option<Request> {
-    Some(Request::Watch(watch))
+fn watch(watch: WatchRequest) -> Request {
+    Request::Watch(watch)
 }
 
 /// The case of a request that is read, and written in the same bytes.
 pub(super) fn both(
     name: &'static str,
     bytes: &'static str,
-    request: Option<Request>,
+    request: Request,
     shape: Shape,
 ) -> Case {
     Case { name, bytes, xid: 9, request, shape, written: true }
@@ -38,7 +40,7 @@ pub(super) fn both(
 pub(super) fn one_way(
     name: &'static str,
     bytes: &'static str,
-    request: Option<Request>,
+    request: Request,
     shape: Shape,
 ) -> Case {
     Case { written: false, ..both(name, bytes, request, shape) }
@@ -322,8 +324,9 @@ fn watches() -> Vec<Case> {
 }
 
 fn others() -> Vec<Case> {
-    let auth = |credentials| Some(Request::Auth { scheme: "digest".into(), credentials });
-    let sync = |to| Some(Request::Sync { path: path(to) });
+    let auth = |credentials| Request::Auth { scheme: "digest".into(), credentials };
+    let sasl = |token| Request::Sasl(SaslToken(Bytes::from_static(token)));
+    let sync = |to| Request::Sync { path: path(to) };
     vec![
         both(
             "sync",
@@ -339,7 +342,7 @@ fn others() -> Vec<Case> {
                 "ping",
                 "fffffffe                # xid: -2
                  0000000b                # ping",
-                Some(Request::Ping),
+                Request::Ping,
                 Shape::Empty,
             )
         },
@@ -349,7 +352,7 @@ fn others() -> Vec<Case> {
                 "ping-is-answered-under-its-own-xid",
                 "00000009                # xid: not a ping's
                  0000000b                # ping",
-                Some(Request::Ping),
+                Request::Ping,
                 Shape::Empty,
             )
         },
@@ -378,20 +381,20 @@ fn others() -> Vec<Case> {
                 Shape::Empty,
             )
         },
-        one_way(
+        both(
             "sasl",
             "00000009                    # xid
              00000066                    # sasl
              00000002 6869               # token",
-            None,
-            Shape::NullToken,
+            sasl(b"hi"),
+            Shape::Token,
         ),
         one_way(
             "sasl-null",
             "00000009 00000066           # xid, sasl
              ffffffff                    # token: null",
-            None,
-            Shape::NullToken,
+            sasl(b""),
+            Shape::Token,
         ),
     ]
 }

@@ -21,8 +21,8 @@ fn create(mode: CreateMode) -> Op {
     Op::Create(Create { path: path("/a"), data, acl: open(), mode })
 }
 
-fn op(op: Op) -> Option<Request> {
-    Some(Request::Write(Write::Op(op)))
+fn op(op: Op) -> Request {
+    Request::Write(Write::Op(op))
 }
 
 fn creates() -> Vec<Case> {
@@ -201,9 +201,8 @@ fn creates() -> Vec<Case> {
 
 fn writes() -> Vec<Case> {
     let set = |data| Op::SetData { path: path("/a"), data, version: 7 };
-    let set_acl =
-        |acl, version| Some(Request::Write(Write::SetAcl { path: path("/a"), acl, version }));
-    let at = |op| Some(Request::Write(Write::ProposeAt { zxid: Zxid::new(2, 9), op }));
+    let set_acl = |acl, version| Request::Write(Write::SetAcl { path: path("/a"), acl, version });
+    let at = |op| Request::Write(Write::ProposeAt { zxid: Zxid::new(2, 9), op });
     vec![
         both(
             "delete",
@@ -342,14 +341,14 @@ fn writes() -> Vec<Case> {
             "close-session",
             "00000009                    # xid
              fffffff5                    # closeSession: -11",
-            Some(Request::Write(Write::CloseSession)),
+            Request::Write(Write::CloseSession),
             Shape::Empty,
         ),
     ]
 }
 
 fn multis() -> Vec<Case> {
-    let multi = |ops| Some(Request::Write(Write::Multi(ops)));
+    let multi = |ops| Request::Write(Write::Multi(ops));
     let all = vec![
         create(CreateMode::Persistent),
         create(CreateMode::EphemeralSequential),

@@ -49,8 +49,9 @@ fn what_stands_behind_a_reply_is_passed_over() {
 #[test]
 fn a_reply_that_is_cut_off_anywhere_is_refused() {
     for case in cases() {
-        // Of an echo, a zero and a token the header alone counts.
-        let ignored = matches!(case.shape, Shape::Echo(_) | Shape::Zero | Shape::NullToken);
+        // Of an echo, a zero and a failed step of SASL the header alone counts.
+        let ignored = matches!(case.shape, Shape::Echo(_) | Shape::Zero)
+            || (case.shape == Shape::Token && case.read.is_err());
         let bytes = payload(case.bytes);
         for length in 0..if ignored { 16 } else { bytes.len() } {
             assert!(

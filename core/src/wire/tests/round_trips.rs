@@ -8,7 +8,8 @@ use super::super::request::{Shape, number_of};
 use super::*;
 use crate::model::{
     Acl, AddWatchMode, Code, Create, CreateMode, Event, EventKind, Identity, Op, OpResult, Perms,
-    Read, ReadOp, ReadOpResult, Rearm, Refusal, Request, Response, WatchKind, WatchRequest, Write,
+    Read, ReadOp, ReadOpResult, Rearm, Refusal, Request, Response, SaslToken, WatchKind,
+    WatchRequest, Write,
 };
 
 pub(super) fn text() -> impl Strategy<Value = String> {
@@ -123,6 +124,7 @@ fn requests() -> impl Strategy<Value = Request> {
         1 => paths().prop_map(|path| Request::Sync { path }),
         1 => Just(Request::Ping),
         1 => (text(), bytes()).prop_map(|(scheme, credentials)| Request::Auth { scheme, credentials }),
+        1 => bytes().prop_map(|token| Request::Sasl(SaslToken(token))),
     ]
 }
 
@@ -207,7 +209,7 @@ fn responses() -> impl Strategy<Value = (Shape, Response)> {
         any::<u32>().prop_map(|count| (Shape::Count, Response::DescendantCount(count))),
         vec(identity, 0..4).prop_map(|all| (Shape::Identities, Response::WhoAmI(all))),
         Just((Shape::Zero, Response::Done)),
-        Just((Shape::NullToken, Response::Done)),
+        option::of(bytes()).prop_map(|token| (Shape::Token, Response::Sasl(token.map(SaslToken)))),
     ]
 }
 
@@ -261,7 +263,7 @@ proptest! {
             }
             request => request,
         };
-        let submitted = SubmittedRequest { xid, request: Some(request), shape };
+        let submitted = SubmittedRequest { xid, request, shape };
         prop_assert_eq!(decode_request(one_frame(out)), Ok(submitted));
     }
 

@@ -23,7 +23,7 @@ fn shape_bytes(shape: &Shape) -> [u8; 2] {
         Shape::Count => [12, 0],
         Shape::Identities => [13, 0],
         Shape::Zero => [14, 0],
-        Shape::NullToken => [15, 0],
+        Shape::Token => [15, 0],
     }
 }
 
