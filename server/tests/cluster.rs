@@ -40,7 +40,7 @@ fn create(path: &str, mode: CreateMode) -> Request {
 
 /// A session on a server that may have no leader yet.
 async fn session(server: &Server) -> Raw {
-    timeout(PATIENCE, Raw::open(server)).await.expect("there is a leader soon")
+    Raw::when_led(server).await
 }
 
 /// Asks again until it is so.

@@ -73,7 +73,7 @@ async fn sessions_that_nobody_waits_for_any_longer_are_not_opened_when_a_leader_
         }
     }
     let second = start(two.config(2)).await;
-    timeout(PATIENCE, Raw::open(&second)).await.expect("there is a leader soon");
+    Raw::when_led(&second).await;
     // A session through the first member comes behind all that this has proposed before.
     let mut attempts = 0;
     let last = async {
@@ -96,7 +96,7 @@ async fn requests_behind_a_sync_that_nobody_answers_are_bounded_in_bytes() {
     let two = Two::new();
     let first = start(two.config(1)).await;
     let second = start(two.config(2)).await;
-    let mut raw = timeout(PATIENCE, Raw::open(&first)).await.expect("there is a leader soon");
+    let mut raw = Raw::when_led(&first).await;
     second.stop().await;
     let mut out = BytesMut::new();
     raw.encode(&mut out, &Request::Sync { path: "/".into() });
@@ -126,7 +126,7 @@ async fn requests_that_are_not_answered_are_as_many_as_the_bound_says() {
     let limits = Limits { outstanding_requests_max: BOUND, ..Limits::default() };
     let first = start(Config { limits, ..two.config(1) }).await;
     let second = start(two.config(2)).await;
-    let mut raw = timeout(PATIENCE, Raw::open(&first)).await.expect("there is a leader soon");
+    let mut raw = Raw::when_led(&first).await;
     second.stop().await;
     let mut out = BytesMut::new();
     raw.encode(&mut out, &Request::Sync { path: "/".into() });
@@ -146,7 +146,7 @@ async fn writes_whose_connections_have_left_count_until_a_leader_takes_them() {
     // More than there is room for.
     let mut raws = Vec::new();
     while raws.len() * WRITES * BYTES < 2 * UNAPPLIED_BYTES_MAX {
-        raws.push(timeout(PATIENCE, Raw::open(&first)).await.expect("there is a leader soon"));
+        raws.push(Raw::when_led(&first).await);
     }
     // One that leads alone would take them, and cut who sent them.
     let mut admin = Admin::new(&two.peers[&1]).expect("an address");
@@ -166,7 +166,8 @@ async fn writes_whose_connections_have_left_count_until_a_leader_takes_them() {
             raw.bytes(&out).await;
             until_outstanding(&first, WRITES).await;
         };
-        if timeout(Duration::from_secs(3), served).await.is_err() {
+        // There is no room for more, or this machine is very slow.
+        if timeout(Duration::from_secs(10), served).await.is_err() {
             break;
         }
         taken += WRITES * BYTES;
@@ -178,7 +179,7 @@ async fn writes_whose_connections_have_left_count_until_a_leader_takes_them() {
     assert!(taken >= UNAPPLIED_BYTES_MAX - WRITES * (BYTES + 1_000), "{taken} bytes are few");
     // They are done, and there is room again.
     let second = start(two.config(2)).await;
-    let mut raw = timeout(PATIENCE, Raw::open(&second)).await.expect("there is a leader soon");
+    let mut raw = Raw::when_led(&second).await;
     raw.call(&create("/last", b"", CreateMode::Persistent)).await.expect("there is room");
     first.stop().await;
     second.stop().await;

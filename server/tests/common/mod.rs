@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Far beyond what anything here takes: a test that waits so long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration for a port of the system's choice.
 pub(crate) fn config() -> Config {
@@ -69,6 +69,20 @@ impl Raw {
         assert_ne!(welcome.timeout_ms, 0);
         raw.welcome = Some(welcome);
         raw
+    }
+
+    /// Connects and opens a session, again and again: a member that finds no leader in time closes.
+    pub(crate) async fn when_led(server: &Server) -> Raw {
+        let served = async {
+            loop {
+                let mut raw = Raw::dial(server).await;
+                if let Some(welcome) = raw.hello(&new_session()).await {
+                    raw.welcome = Some(welcome);
+                    return raw;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, served).await.expect("there is a leader soon")
     }
 
     /// What re-attaches to this one's session.

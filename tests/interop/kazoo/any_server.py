@@ -30,6 +30,13 @@ STOP_S = 10
 HANG_S = 120  # pytest's timeout ends a test before, but not one that hangs in its tearDown
 LOG_LINES = 100
 OUTCOMES = ["passed", "excepted", "skipped", "failed"]  # the worst last
+# Tests that lose a race within kazoo now and then, whatever the server: they may be run again. Here
+# `start` tells of a refusal only if its thread wakes between the session and the refusal.
+RACING = {
+    "test_sasl.py::TestLegacySASLDigestAuthentication::test_invalid_sasl_auth",
+    "test_sasl.py::TestSASLDigestAuthentication::test_invalid_sasl_auth",
+}
+RERUNS = 5
 SASL_USER = ("jaasuser", "jaas_password")  # as in kazoo's own harness
 SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="  # super:test, what kazoo's tests log in with
 
@@ -285,8 +292,9 @@ class Run:
         self.expected = set()
         self.exceptions = {}  # test: reason
         if not self.record:
-            lines = (here / "expected.txt").read_text().splitlines()
-            self.expected = {line for line in lines if line and not line.startswith("#")}
+            self.expected = listed(here / "expected.txt")
+            if config.getoption("--size") > 1:
+                self.expected |= listed(here / "expected_three.txt")
             excepted = config.getoption("--exceptions")
             if excepted:
                 text = (here / excepted).read_text()
@@ -300,6 +308,10 @@ class Run:
 
 
 RUN = None
+
+
+def listed(file):
+    return {line for line in file.read_text().splitlines() if line and not line.startswith("#")}
 
 
 def name(nodeid):
@@ -355,6 +367,8 @@ def pytest_collection_modifyitems(config, items):
         reason = RUN.exceptions.get(name(item.nodeid))
         if reason is not None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+        if name(item.nodeid) in RACING:
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
 
 
 def pytest_runtest_logstart(nodeid):
@@ -391,6 +405,8 @@ def give_up():
 def pytest_runtest_logreport(report):
     test = name(report.nodeid)
     RUN.seconds[test] = RUN.seconds.get(test, 0) + report.duration
+    if report.outcome == "rerun":
+        return
     outcome = "excepted" if hasattr(report, "wasxfail") else report.outcome
     RUN.outcomes[test] = max(RUN.outcomes.get(test, "passed"), outcome, key=OUTCOMES.index)
 
