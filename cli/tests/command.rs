@@ -184,7 +184,10 @@ fn the_users_of_sasl_stand_in_a_file_that_others_cannot_read() {
         assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
     }
     set_mode(0o600);
-    let serve = Serve::start(&[&ANY[..], &["--sasl-users", path, "--require-sasl"]].concat());
+    let file = folder.path().join("synod.toml");
+    let text = format!("listen = \"127.0.0.1:0\"\nsasl-users = {path:?}\nrequire-sasl = true\n");
+    std::fs::write(&file, text).expect("can be written");
+    let serve = Serve::start(&["--config", file.to_str().expect("is text")]);
     assert_eq!(serve.ask(&["--sasl", "ann:p:w", "create", "/a"]), "/a\n");
     assert_eq!(serve.fail(&["--sasl", "ann:swordfish", "ls"]), 6);
     assert_eq!(serve.fail(&["--sasl", "zoe:p:w", "ls"]), 6);

@@ -304,7 +304,9 @@ fn a_server_permits_what_is_specified() {
 
 #[cfg(feature = "apache")]
 #[test]
-fn apache_zookeeper_permits_the_same() {
+fn apache_zookeeper_permits_the_same_and_knows_our_client() {
+    use synod_core::client::Client;
+    use synod_core::model::Code;
     use synod_tests::recipes::ground::Ground;
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
     let folder = tempfile::tempdir().expect("can be made");
@@ -325,6 +327,18 @@ fn apache_zookeeper_permits_the_same() {
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let ground = runtime.block_on(Ground::apache_with(&settings));
-    Stage::new(ground.faults().address(0), true).run();
+    let address = ground.faults().address(0);
+    Stage::new(address, true).run();
+    runtime.block_on(async {
+        let builder = || Client::builder().servers(address.to_string()).connect_timeout(PATIENCE);
+        let dave = builder().sasl_digest("dave", PASSWORD).connect().await.expect("is dave");
+        let acl = vec![Acl::new(Perms::ALL, "sasl", "dave")];
+        dave.create("/of-dave", "1").acl(acl).await.expect("is created");
+        dave.get("/of-dave").await.expect("is his");
+        let nobody = builder().connect().await.expect("has a session");
+        assert!(nobody.get("/of-dave").await.expect_err("is his").is(Code::NoAuth));
+        let wrong = builder().sasl_digest("dave", "wrong").connect().await;
+        assert!(wrong.expect_err("is not dave").is(Code::AuthFailed));
+    });
     drop((ground, runtime));
 }
