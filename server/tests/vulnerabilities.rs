@@ -17,7 +17,7 @@ use synod_core::model::{
 };
 use synod_server::admin::Admin;
 use synod_server::tls::{ClientTls, TlsFiles};
-use synod_server::{Config, Server};
+use synod_server::{Config, Sasl, SaslUsers, Server};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -205,11 +205,17 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     let layer = tracing_subscriber::fmt::layer().with_writer(logged.clone()).with_ansi(false);
     tracing_subscriber::registry().with(layer).init();
     let super_digest = Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU=".to_owned());
-    let told = Config { super_digest, ..config() };
+    let mut users = SaslUsers::default();
+    users.insert("cat", "mellon").expect("is a name");
+    let sasl = Some(Sasl { users, required: false });
+    let told = Config { super_digest, sasl, ..config() };
     let shown = format!("{told:?}");
     let server = Server::start(told).await.expect("starts");
     let servers = server.local_addr().to_string();
-    let builder = Client::builder().servers(servers.as_str()).auth_digest("ann", "swordfish");
+    let builder = || Client::builder().servers(servers.as_str());
+    let refused = builder().sasl_digest("cat", "friend").connect().await;
+    let refused = format!("{0} {0:?}", refused.expect_err("is another's"));
+    let builder = builder().sasl_digest("cat", "mellon").auth_digest("ann", "swordfish");
     let client = builder.connect().await.expect("connects");
     client.create("/mine", "1").acl(Acl::creator()).await.expect("is created");
     client.add_auth("digest", "super:test").await.expect("never fails");
@@ -223,7 +229,9 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     assert!(log.contains("closing the session"), "it is listened to: {log}");
     let hex: String = password.iter().map(|byte| format!("{byte:02x}")).collect();
     let list = format!("{:?}", &password[..]);
-    for secret in ["swordfish", "opensesame", "super:test", "D/InIHSb", &hex, &list] {
+    assert!(!refused.contains("friend"), "{refused}");
+    let digests = ["swordfish", "opensesame", "super:test", "D/InIHSb"];
+    for secret in digests.into_iter().chain(["mellon", "friend", "rspauth", &hex, &list]) {
         assert!(!log.contains(secret), "{secret} in {log}");
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }

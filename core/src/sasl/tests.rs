@@ -1,3 +1,6 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 
 /// Gives the same bytes again and again.
@@ -261,4 +264,27 @@ fn nothing_secret_is_shown() {
     assert_eq!(format!("{exchange:?}"), "SaslExchange(challenged)");
     let length = response.0.len();
     assert_eq!(format!("{response:?}"), format!("SaslToken({length} bytes)"));
+}
+
+proptest! {
+    #[test]
+    fn garbage_proves_nothing(garbage in vec(any::<u8>(), 0..300), text in "([a-z-]{1,9}=\\PC*,?)*") {
+        let users = users(&[("ann", "pw")]);
+        for garbage in [garbage, text.into_bytes()] {
+            let (mut exchange, _) = challenged(&users, 7);
+            prop_assert!(exchange.step(&users, &Constant(7), &SaslToken(garbage.into())).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_changed_on_the_way_proves_no_other_user(at in any::<usize>(), with in any::<u8>()) {
+        let users = users(&[("ann", "pw"), ("anm", "pw")]);
+        let (mut exchange, challenge) = challenged(&users, 7);
+        let mut response = response_of("ann", "pw", &challenge).0.into_bytes();
+        let place = at % response.len();
+        response[place] = with;
+        let answer = exchange.step(&users, &Constant(7), &SaslToken(response.into()));
+        // Some directives may be anything.
+        prop_assert!(answer.is_err() || answer.is_ok_and(|it| it.user.as_deref() == Some("ann")));
+    }
 }
