@@ -51,6 +51,8 @@ enum End {
     HandshakeTimeout,
     #[error("a frame stayed half received")]
     HalfFrame,
+    #[error("nothing came from a read-only session for its timeout")]
+    Silent,
     #[error("the client did not take what waited for it")]
     Stalled,
     #[error("another connection took the session, it expired, or too many events waited")]
@@ -208,6 +210,8 @@ impl Connection {
         let mut bad: Option<BadFrame> = None;
         // Since when the client has taken nothing of what waits for it.
         let mut stalled_since: Option<Instant> = None;
+        // When a request came last.
+        let mut heard = Instant::now();
         // Since when a frame is half received.
         let mut half_since: Option<Instant> = None;
         loop {
@@ -233,7 +237,11 @@ impl Connection {
                 bad = self.decode(&mut batch, allowed).err();
                 peer.pace.spend(batch.len() - before, Instant::now());
             }
-            ready |= batch.len() > before || peer.runnable.load(Relaxed);
+            if batch.len() > before {
+                heard = Instant::now();
+                ready = true;
+            }
+            ready |= peer.runnable.load(Relaxed);
             if may_work && ready {
                 half_since = None;
                 ready = shared.member.submit(ticket, &peer, &mut batch, arrived) == Turn::More;
@@ -258,7 +266,8 @@ impl Connection {
             }
             let stall = stalled_since.map(|since| since + limits.write_stall);
             let half = half_since.map(|since| since + limits.half_frame);
-            let deadline = stall.into_iter().chain(half).chain(rests_until).min();
+            let silent = ticket.silence_max.map(|most| heard + most);
+            let deadline = [stall, half, silent, rests_until].into_iter().flatten().min();
             let blocked = self.is_blocked();
             tokio::select! {
                 biased;
@@ -271,7 +280,11 @@ impl Connection {
                     if deadline == rests_until {
                         continue;
                     }
-                    return Err(if deadline == stall { End::Stalled } else { End::HalfFrame });
+                    return Err(match deadline {
+                        deadline if deadline == stall => End::Stalled,
+                        deadline if deadline == half => End::HalfFrame,
+                        _ => End::Silent,
+                    });
                 }
             }
         }

@@ -113,9 +113,13 @@ pub const LEASE_PROBE_MS: u64 = 100;
 /// milliseconds: everybody waits for that, and it takes a round trip.
 pub const LEASE_CONFIRM_MS: u64 = 5;
 
-/// How long a leader waits for its followers while writes wait for them, in milliseconds, before
-/// it cuts the connections that these came from.
+/// How long a leader that its followers do not answer stays in office, in milliseconds. With that
+/// it cuts the connections whose writes wait for them.
 pub const QUORUM_MS_MAX: u64 = 1_000;
+
+/// How long nobody leads before a member answers clients read-only that ask for it, in
+/// milliseconds: as long as ZooKeeper waits, and several elections.
+pub const READ_ONLY_AFTER_MS: u64 = 2_000;
 
 /// How long the connection to a leader may take, in milliseconds.
 pub const COURIER_CONNECT_MS_MAX: u64 = 1_000;

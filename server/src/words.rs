@@ -50,7 +50,7 @@ words! {
     Ruok = "ruok",
     /// Figures for monitoring.
     Mntr = "mntr",
-    /// `rw`: it takes writes.
+    /// `rw`: it takes writes; `ro`: nobody leads, and it is read-only.
     Isro = "isro",
     /// A summary of the server and its connections.
     Stat = "stat",
@@ -153,7 +153,10 @@ pub(crate) fn answer(asked: Asked, shared: &Shared) -> String {
     let mut out = String::new();
     let written = match word {
         Word::Ruok => write!(out, "imok"),
-        Word::Isro => write!(out, "rw"),
+        Word::Isro => {
+            let only_reads = shared.member.census().is_read_only;
+            write!(out, "{}", if only_reads { "ro" } else { "rw" })
+        }
         Word::Srvr => version(&mut out).and_then(|()| summary(&mut out, shared)),
         Word::Stat => stat(&mut out, shared),
         Word::Mntr => figures(&mut out, shared),

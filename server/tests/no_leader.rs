@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use common::cluster::until_mode;
+use common::cluster::until_leaderless;
 use common::{PATIENCE, Raw, config, create, get, new_session, start, until_outstanding, word};
 use synod_core::model::{CreateMode, Entry, Request, Write, Zxid};
 use synod_core::wire::ConnectRequest;
@@ -154,7 +154,7 @@ async fn writes_whose_connections_have_left_count_until_a_leader_takes_them() {
         admin.transfer(2).await.expect("there is an heir");
     }
     drop(second);
-    until_mode(&first, "looking").await;
+    until_leaderless(&first).await;
     let mut taken = 0;
     for mut raw in raws {
         let mut out = BytesMut::new();

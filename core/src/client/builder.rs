@@ -40,6 +40,7 @@ pub struct ClientBuilder {
     auths: Vec<(String, Bytes)>,
     sasl: Option<Credentials>,
     server_kind: Option<ServerKind>,
+    read_only: bool,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
     ground: Option<Arc<dyn Ground>>,
@@ -55,6 +56,7 @@ impl ClientBuilder {
             auths: Vec::new(),
             sasl: None,
             server_kind: None,
+            read_only: false,
             #[cfg(feature = "tls")]
             tls: None,
             ground: None,
@@ -103,6 +105,17 @@ impl ClientBuilder {
         ClientBuilder { server_kind: Some(kind), ..self }
     }
 
+    /// Whether a server may be used that has no quorum and answers reads alone (default `false`). A
+    /// new session is [read-only](super::SessionStatus::ConnectedReadOnly) then: what is read may
+    /// be old, also older than what the session before has read; writes and `sync` fail with
+    /// [`Error::Refused`] and `NotReadOnly`, and so does every recipe that writes; and nothing is
+    /// held by it. The client goes on to look for a server that takes writes, and ends the session
+    /// ([`SessionEnd::ReadOnlyEnded`]) for one in full when it finds one. A session in full is
+    /// never continued read-only: it lives on or ends first.
+    pub fn read_only(self, allowed: bool) -> ClientBuilder {
+        ClientBuilder { read_only: allowed, ..self }
+    }
+
     /// Reaches the servers by TLS, also if the connect string does not begin with `zks://`.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: Tls) -> ClientBuilder {
@@ -126,7 +139,7 @@ impl ClientBuilder {
     pub async fn connect(self) -> Result<Client, Error> {
         let (ground, namespace) = self.ground()?;
         let failure = Failure::default();
-        let first = open(&*ground, &*self.entropy, self.session_timeout, &failure);
+        let first = open(&*ground, &*self.entropy, self.wishes(), &failure);
         let core = if ground.is_inline() {
             // It answers at once and needs no timer, so no runtime either.
             first.await
@@ -162,7 +175,7 @@ impl ClientBuilder {
         if ground.is_inline() {
             // It answers at once: there is nothing to wait for.
             let failure = Failure::default();
-            let first = open(&*ground, &*self.entropy, self.session_timeout, &failure);
+            let first = open(&*ground, &*self.entropy, self.wishes(), &failure);
             if let Some(Ok(core)) = first.now_or_never() {
                 authenticate(&core, &Auths::new(auths.clone())).now_or_never();
                 return Ok(self.client(ground, namespace, core, auths));
@@ -174,6 +187,10 @@ impl ClientBuilder {
         let (nobody, password) = (SessionId(0), Password([0; 16]));
         let before = SessionCore::new(nobody, password, self.session_timeout, inbox, kind);
         Ok(self.client(ground, namespace, Arc::new(before), auths))
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes { timeout: self.session_timeout, read_only: self.read_only }
     }
 
     fn ground(&self) -> Result<(Arc<dyn Ground>, Option<Path>), Error> {
@@ -266,7 +283,7 @@ impl ClientBuilder {
                 entropy: Arc::clone(&self.entropy),
                 states,
                 auths,
-                session_timeout: self.session_timeout,
+                wishes: self.wishes(),
                 stopped,
             };
             shared.keep_driver(stop);
@@ -292,26 +309,36 @@ impl Failure {
     }
 }
 
+/// What a new session is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wishes {
+    timeout: Duration,
+    /// It may be one that only reads.
+    read_only: bool,
+}
+
 /// Tries until a session is open, or a server does not accept who the client is.
 pub(super) async fn open(
     ground: &dyn Ground,
     entropy: &dyn Entropy,
-    timeout: Duration,
+    wishes: Wishes,
     failure: &Failure,
 ) -> Result<Arc<SessionCore>, Refusal> {
+    let Wishes { timeout, read_only } = wishes;
     let mut backoff = Backoff::new();
     loop {
         let inbox = Arc::new(Inbox::new());
         let sent = Instant::now();
-        let hello = Hello { resume: None, last_zxid: Zxid::ZERO, timeout };
+        let hello = Hello { resume: None, last_zxid: Zxid::ZERO, timeout, read_only };
         match ground.connect(hello, Arc::clone(&inbox)).await {
             Ok(welcome) => {
-                if !ground.is_inline() {
+                if !ground.is_inline() && !welcome.read_only {
                     inbox.prove_until(proved_until(sent, welcome.timeout));
                 }
                 let (id, password) = (welcome.session, welcome.password);
                 let kind = (ground.is_inline(), ground.kind());
-                let core = SessionCore::new(id, password, welcome.timeout, inbox, kind);
+                let mut core = SessionCore::new(id, password, welcome.timeout, inbox, kind);
+                core.read_only = welcome.read_only;
                 core.set_link(Some(welcome.link));
                 core.attached();
                 return Ok(Arc::new(core));

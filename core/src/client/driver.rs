@@ -12,12 +12,14 @@ use tokio::sync::{oneshot, watch as latest};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use super::builder::Failure;
+use super::builder::{Failure, Wishes};
 use super::ground::{ConnectError, Ground, Hello, proved_until};
 use super::inbox::SessionStatus;
 use super::session::SessionCore;
 use super::{Auths, SessionState, Shared, announce, builder};
-use crate::model::limits::{CLOSE_WAIT_MS, RECONNECT_WAIT_MS_MAX, RECONNECT_WAIT_MS_MIN};
+use crate::model::limits::{
+    CLOSE_WAIT_MS, RECONNECT_WAIT_MS_MAX, RECONNECT_WAIT_MS_MIN, SEEK_WAIT_MS_MAX, SEEK_WAIT_MS_MIN,
+};
 use crate::model::{Code, Request, SessionEnd, WatchRequest, Write, Zxid};
 use crate::seams::Entropy;
 
@@ -28,11 +30,12 @@ const PINGS_PER_TIMEOUT: u32 = 3;
 /// which lost the same server do not come back together.
 pub(super) struct Backoff {
     wait_ms: u64,
+    wait_ms_max: u64,
 }
 
 impl Backoff {
     pub(super) fn new() -> Backoff {
-        Backoff { wait_ms: RECONNECT_WAIT_MS_MIN }
+        Backoff { wait_ms: RECONNECT_WAIT_MS_MIN, wait_ms_max: RECONNECT_WAIT_MS_MAX }
     }
 
     pub(super) async fn wait(&mut self, entropy: &dyn Entropy) {
@@ -41,7 +44,7 @@ impl Backoff {
         // Between half of the pause and all of it.
         let half = self.wait_ms / 2;
         let jittered = half + u64::from_le_bytes(random) % (self.wait_ms - half + 1);
-        self.wait_ms = (self.wait_ms * 2).min(RECONNECT_WAIT_MS_MAX);
+        self.wait_ms = (self.wait_ms * 2).min(self.wait_ms_max);
         sleep(Duration::from_millis(jittered)).await;
     }
 }
@@ -53,7 +56,7 @@ pub(super) struct Driver {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) states: Arc<latest::Sender<SessionState>>,
     pub(super) auths: Arc<Auths>,
-    pub(super) session_timeout: Duration,
+    pub(super) wishes: Wishes,
     /// Resolves when the client is closed or its last handle is dropped.
     pub(super) stopped: oneshot::Receiver<()>,
 }
@@ -90,7 +93,7 @@ impl Driver {
             if self.shared.upgrade().is_none_or(|shared| shared.closed.load(Ordering::Acquire)) {
                 return;
             }
-            let next = open_next(&*self.ground, &*self.entropy, self.session_timeout);
+            let next = open_next(&*self.ground, &*self.entropy, self.wishes);
             let core = tokio::select! {
                 biased;
                 _ = &mut self.stopped => return,
@@ -98,7 +101,8 @@ impl Driver {
             };
             kept.core = Arc::clone(&core);
             // One that stalls here is given up at its deadline, as one that stalls later is.
-            let deadline = core.inbox.valid_until().unwrap_or_else(Instant::now);
+            let deadline =
+                core.inbox.valid_until().unwrap_or_else(|| Instant::now() + core.timeout);
             tokio::select! {
                 biased;
                 _ = &mut self.stopped => {
@@ -112,7 +116,7 @@ impl Driver {
                 return;
             };
             shared.current.store(Arc::clone(&core));
-            announce(&self.states, core.id, SessionStatus::Connected);
+            announce(&self.states, core.id, core.attached_status());
             shared.session_changed.notify_waiters();
         }
     }
@@ -123,10 +127,15 @@ impl Driver {
         let mut reattaching: Option<BoxFuture<'static, bool>> = None;
         let ping_every = core.timeout / PINGS_PER_TIMEOUT;
         let mut next_ping = Instant::now() + ping_every;
+        let mut seeking = core.read_only.then(|| self.seek().boxed());
         loop {
             let status = core.inbox.status();
             match status {
                 SessionStatus::Over(end) => return Some(end),
+                SessionStatus::Disconnected if core.read_only => {
+                    core.inbox.set_status(SessionStatus::Over(SessionEnd::ReadOnlyEnded));
+                    continue;
+                }
                 SessionStatus::Disconnected if reattaching.is_none() => {
                     announce(&self.states, core.id, SessionStatus::Disconnected);
                     reattaching = Some(self.reattach(Arc::clone(core)).boxed());
@@ -152,6 +161,10 @@ impl Driver {
                         announce(&self.states, core.id, SessionStatus::Connected);
                     }
                     next_ping = Instant::now() + ping_every;
+                }
+                () = poll_some(&mut seeking) => {
+                    self.end(core, SessionEnd::ReadOnlyEnded).await;
+                    return Some(SessionEnd::ReadOnlyEnded);
                 }
                 () = sleep_until(deadline) => {
                     // A reply may have moved it since it was looked at.
@@ -186,6 +199,7 @@ impl Driver {
                     resume: Some((core.id, core.password)),
                     last_zxid: core.inbox.last_zxid(),
                     timeout: core.timeout,
+                    read_only: false,
                 };
                 match ground.connect(hello, Arc::clone(&core.inbox)).await {
                     // Another session than the one asked for: that one is gone.
@@ -208,19 +222,38 @@ impl Driver {
         }
     }
 
+    /// Looks for a server that takes writes, until one does.
+    fn seek(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (ground, entropy) = (Arc::clone(&self.ground), Arc::clone(&self.entropy));
+        async move {
+            let mut backoff = Backoff { wait_ms: SEEK_WAIT_MS_MIN, wait_ms_max: SEEK_WAIT_MS_MAX };
+            loop {
+                backoff.wait(&*entropy).await;
+                if ground.finds_writable().await {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Ends the session on behalf of a client that nobody holds any more.
     async fn close(&self, core: &SessionCore) {
-        if core.inbox.status() == SessionStatus::Connected
+        self.end(core, SessionEnd::Closed).await;
+        core.bury();
+    }
+
+    /// Tells the coordinator that the session ends, and those who follow it how.
+    async fn end(&self, core: &SessionCore, end: SessionEnd) {
+        if core.inbox.status().is_connected()
             && let Some(reply) = core.send(Request::Write(Write::CloseSession), None)
         {
             // If it does not come, the session expires by itself.
             let _ = timeout(Duration::from_millis(CLOSE_WAIT_MS), reply).await;
         }
-        core.inbox.set_status(SessionStatus::Over(SessionEnd::Closed));
+        core.inbox.set_status(SessionStatus::Over(end));
         if let Some(end) = core.end() {
             announce(&self.states, core.id, SessionStatus::Over(end));
         }
-        core.bury();
     }
 }
 
@@ -228,12 +261,12 @@ impl Driver {
 async fn open_next(
     ground: &dyn Ground,
     entropy: &dyn Entropy,
-    timeout: Duration,
+    wishes: Wishes,
 ) -> Arc<SessionCore> {
     let mut backoff = Backoff::new();
     let failure = Failure::default();
     loop {
-        match builder::open(ground, entropy, timeout, &failure).await {
+        match builder::open(ground, entropy, wishes, &failure).await {
             Ok(core) => return core,
             Err(refusal) => warn!(rule = refusal.rule, "not accepted"),
         }

@@ -361,7 +361,7 @@ impl Embedded {
 impl Ground for Embedded {
     async fn connect(&self, hello: Hello, inbox: Arc<Inbox>) -> Result<Welcome, ConnectError> {
         let (session, password, timeout, link) = self.coordinator.attach(&hello, inbox)?;
-        Ok(Welcome { session, password, timeout, link: Box::new(link) })
+        Ok(Welcome { session, password, timeout, read_only: false, link: Box::new(link) })
     }
 
     fn is_inline(&self) -> bool {

@@ -99,6 +99,8 @@ pub(crate) struct Hello {
     pub(crate) last_zxid: Zxid,
     /// The session timeout that the client wishes for.
     pub(crate) timeout: Duration,
+    /// Whether the new session may be one that only reads.
+    pub(crate) read_only: bool,
 }
 
 /// What a coordinator answers to [`Hello`].
@@ -107,6 +109,8 @@ pub(crate) struct Welcome {
     pub(crate) password: Password,
     /// The session timeout that was granted.
     pub(crate) timeout: Duration,
+    /// The session only reads, and ends with this connection.
+    pub(crate) read_only: bool,
     pub(crate) link: Box<dyn Link>,
 }
 
@@ -153,6 +157,11 @@ pub(crate) trait Ground: Send + Sync + 'static {
     /// Opens or re-attaches a session. Replies and events of the connection go to `inbox`.
     /// Cancelling it leaves at most a session that nobody uses, which expires.
     async fn connect(&self, hello: Hello, inbox: Arc<Inbox>) -> Result<Welcome, ConnectError>;
+
+    /// Asks the next server whether it takes writes, to connect to it next if it does.
+    async fn finds_writable(&self) -> bool {
+        false
+    }
 
     /// Whether a request is answered before [`Link::send`] returns, and a connection never
     /// breaks: then a client needs no task of its own.

@@ -20,10 +20,20 @@ use crate::model::{Code, Error, Event, EventKind, Rearm, SessionEnd, WatchKind, 
 pub enum SessionStatus {
     /// It is attached to a connection.
     Connected,
+    /// It is attached to a server that has no quorum and answers reads alone, which the client was
+    /// [allowed](crate::client::ClientBuilder::read_only) to use. Nobody else knows the session.
+    ConnectedReadOnly,
     /// The connection is broken; the session may live on, and the client tries to re-attach it.
     Disconnected,
     /// It is over. Nothing comes after this.
     Over(SessionEnd),
+}
+
+impl SessionStatus {
+    /// Whether requests go out at once: it is attached to a connection, be it read-only.
+    pub fn is_connected(self) -> bool {
+        matches!(self, SessionStatus::Connected | SessionStatus::ConnectedReadOnly)
+    }
 }
 
 /// What a local watch handle waits for.
@@ -108,7 +118,7 @@ pub(crate) struct Inbox {
     /// Wakes those who wait for a status in the order in which they began to wait, so that runs
     /// repeat (a `watch` channel of tokio's wakes them in a random one).
     status_changed: Notify,
-    /// Whether `status` is `Connected`: every request asks, and asking this takes no lock.
+    /// Whether `status` is a connected one: every request asks, and asking this takes no lock.
     connected: AtomicBool,
     /// How often the session was attached to a connection.
     attachments: AtomicU64,
@@ -308,10 +318,10 @@ impl Inbox {
                 return false;
             }
             *present = status;
-            if status == SessionStatus::Connected {
+            if status.is_connected() {
                 self.attachments.fetch_add(1, Ordering::AcqRel);
             }
-            self.connected.store(status == SessionStatus::Connected, Ordering::Release);
+            self.connected.store(status.is_connected(), Ordering::Release);
         }
         self.status_changed.notify_waiters();
         if matches!(status, SessionStatus::Over(_)) {

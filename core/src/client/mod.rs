@@ -226,7 +226,7 @@ impl Client {
         self.shared.closed.store(true, Ordering::Release);
         let session = Session { _shared: Arc::clone(&self.shared), core };
         info!(session = %session.id(), "closing the session");
-        let told = if session.status() == SessionStatus::Connected {
+        let told = if session.status().is_connected() {
             let subject = Subject::new("close session at", &Path::root().into());
             session.core.call(Request::Write(Write::CloseSession), None, subject).await
         } else {

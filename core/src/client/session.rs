@@ -38,6 +38,9 @@ pub(crate) struct SessionCore {
     /// not overtake the next watch on the same path, nor the list that a new connection gets.
     waiting: Mutex<VecDeque<Call>>,
     inline: bool,
+    /// It is one server's alone, which only reads: nothing proves it, and it ends with its
+    /// connection.
+    pub(crate) read_only: bool,
     pub(crate) kind: ServerKind,
     /// Bounds what is under way, by size.
     outstanding: Semaphore,
@@ -101,6 +104,7 @@ impl SessionCore {
             link: ArcSwapOption::empty(),
             waiting: Mutex::default(),
             inline,
+            read_only: false,
             kind,
             outstanding: Semaphore::new(OUTSTANDING_UNITS_MAX as usize),
             slots_taken: AtomicUsize::new(0),
@@ -172,13 +176,21 @@ impl SessionCore {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How the session stands while it is attached to a connection.
+    pub(crate) fn attached_status(&self) -> SessionStatus {
+        match self.read_only {
+            true => SessionStatus::ConnectedReadOnly,
+            false => SessionStatus::Connected,
+        }
+    }
+
     /// The session is attached to the connection of its link: what has waited goes first. Whether
     /// that is news.
     pub(crate) fn attached(&self) -> bool {
         let mut waiting = self.in_order();
         // Before anything is sent: a link that has broken by now says so when it is used, and
         // nobody would hear of it later.
-        let news = self.inbox.set_status(SessionStatus::Connected);
+        let news = self.inbox.set_status(self.attached_status());
         for call in waiting.drain(..) {
             if !call.reply_to.is_closed() {
                 self.send_or_fail(call);
@@ -225,7 +237,7 @@ impl SessionCore {
     /// Waits until the session is attached to a connection (`true`) or over (`false`).
     pub(crate) async fn connected(&self) -> bool {
         let settled = |status| status != SessionStatus::Disconnected;
-        self.inbox.status_when(settled).await == SessionStatus::Connected
+        self.inbox.status_when(settled).await.is_connected()
     }
 
     pub(crate) fn over(&self, end: SessionEnd, maybe_applied: bool) -> Error {
@@ -344,7 +356,7 @@ impl Session {
     /// Waits until the session is not attached to a connection, or over. Cancelling it changes
     /// nothing.
     pub async fn disconnected(&self) {
-        self.core.inbox.status_when(|status| status != SessionStatus::Connected).await;
+        self.core.inbox.status_when(|status| !status.is_connected()).await;
     }
 
     /// The number of the present attachment to a connection, or of the last one: it grows each time
@@ -357,7 +369,8 @@ impl Session {
     /// another by now. Cancelling it changes nothing.
     pub async fn detached(&self, attachment: u64) {
         let inbox = &self.core.inbox;
-        let over = |status| status != SessionStatus::Connected || inbox.attachment() != attachment;
+        let over =
+            |status: SessionStatus| !status.is_connected() || inbox.attachment() != attachment;
         inbox.status_when(over).await;
     }
 
@@ -368,9 +381,11 @@ impl Session {
     /// plus the timeout, less a margin of one twentieth for clocks that run unevenly. When it
     /// passes without news, [`lost`](Session::lost) resolves, whether or not anyone can be
     /// reached. On the embedded ground a session cannot expire while its client lives, so that
-    /// there it is always a full timeout away.
+    /// there it is always a full timeout away. A [read-only](SessionStatus::ConnectedReadOnly)
+    /// session is proved by nothing: there it is always now.
     pub fn valid_until(&self) -> Instant {
         match (self.end(), self.core.inbox.valid_until()) {
+            (None, None) if self.core.read_only => Instant::now(),
             (None, None) => Instant::now() + self.core.timeout,
             (None, Some(deadline)) => deadline,
             (Some(_), None) => Instant::now(),
@@ -385,7 +400,7 @@ impl Session {
     /// whose followers answer pings themselves: there the deadline is advice, and only a fence
     /// (or a guarded transaction) is safe.
     pub fn deadline_is_proof(&self) -> bool {
-        self.core.kind.deadline_is_proof()
+        self.core.kind.deadline_is_proof() && !self.core.read_only
     }
 
     pub(crate) fn inbox(&self) -> &Inbox {

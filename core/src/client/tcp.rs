@@ -144,6 +144,18 @@ impl Ground for Tcp {
         }
     }
 
+    async fn finds_writable(&self) -> bool {
+        let place = *lock(&self.next);
+        let server = self.next_server();
+        let asking = ask_word(&self.transport, server, b"isro");
+        let limit = Duration::from_millis(CONNECT_ATTEMPT_MS_MAX);
+        let writes = timeout(limit, asking).await.is_ok_and(|answer| answer == "rw");
+        if writes {
+            *lock(&self.next) = place;
+        }
+        writes
+    }
+
     fn is_inline(&self) -> bool {
         false
     }
@@ -171,7 +183,7 @@ async fn shake_hands(
         timeout_ms: i32::try_from(hello.timeout.as_millis()).unwrap_or(i32::MAX),
         session,
         password: Bytes::copy_from_slice(&password.0),
-        read_only: Some(false),
+        read_only: Some(hello.read_only),
     };
     request.encode(&mut out);
     let said = send(&mut stream, &out).await;
@@ -187,6 +199,9 @@ async fn shake_hands(
         None => return Err(failed("it closed the connection".to_owned())),
     };
     let reply = ConnectReply::decode(frame).map_err(|error| failed(error.to_string()))?;
+    if reply.read_only == Some(true) && !hello.read_only {
+        return Err(failed("it is read-only, which this client does not want".to_owned()));
+    }
     match (reply.timeout_ms > 0, hello.resume) {
         (true, _) => Ok((stream, reply)),
         (false, Some(_)) => Err(ConnectError::SessionOver),
@@ -227,17 +242,20 @@ fn welcome(
         let bytes = reply.password.len();
         ConnectError::Unreachable(format!("a session password of {bytes} bytes, not 16"))
     })?;
+    let read_only = reply.read_only == Some(true);
     let shared = Arc::new(Shared {
         sending: Mutex::default(),
         filled: Notify::new(),
         inbox,
         session_timeout,
+        read_only,
     });
     let task = tokio::spawn(carry(stream, Arc::clone(&shared)));
     Ok(Welcome {
         session: reply.session,
         password: Password(password),
         timeout: session_timeout,
+        read_only,
         link: Box::new(TcpLink { shared, task }),
     })
 }
@@ -245,14 +263,7 @@ fn welcome(
 /// Asks a server what it is, on a connection of its own: whoever does not know a request may
 /// drop the connection, and with it what hangs on its session.
 async fn kind_of(transport: &Transport, server: &str) -> ServerKind {
-    let mut answer = Vec::new();
-    if let Ok(mut stream) = transport.dial(server).await
-        && send(&mut stream, b"srvr").await.is_ok()
-    {
-        // What came until an error says enough.
-        let _ = (&mut stream).take(WORD_BYTES_MAX).read_to_end(&mut answer).await;
-    }
-    let answer = String::from_utf8_lossy(&answer);
+    let answer = ask_word(transport, server, b"srvr").await;
     let version = answer.lines().next().unwrap_or_default();
     if version.contains("synod") {
         ServerKind::Synod
@@ -263,6 +274,18 @@ async fn kind_of(transport: &Transport, server: &str) -> ServerKind {
     } else {
         ServerKind::Unknown
     }
+}
+
+/// What a server answers to a four-letter word: nothing, if it does not.
+async fn ask_word(transport: &Transport, server: &str, word: &[u8; 4]) -> String {
+    let mut answer = Vec::new();
+    if let Ok(mut stream) = transport.dial(server).await
+        && send(&mut stream, word).await.is_ok()
+    {
+        // What came until an error says enough.
+        let _ = (&mut stream).take(WORD_BYTES_MAX).read_to_end(&mut answer).await;
+    }
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// A request whose reply is awaited.
@@ -300,6 +323,8 @@ struct Shared {
     filled: Notify,
     inbox: Arc<Inbox>,
     session_timeout: Duration,
+    /// No answer proves anything.
+    read_only: bool,
 }
 
 /// A connection to a server.
@@ -337,7 +362,8 @@ impl Link for TcpLink {
             }
         };
         sending.encoded += 1;
-        let proves = matches!(request, Request::Write(_) | Request::Sync { .. } | Request::Ping);
+        let proves = !self.shared.read_only
+            && matches!(request, Request::Write(_) | Request::Sync { .. } | Request::Ping);
         let (sent, number) = (Instant::now(), sending.encoded);
         let pending = Pending { xid, shape, reply_to, arm, sent, proves, number };
         if xid > 0 {

@@ -16,6 +16,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use self::restore::{Restore, RestoreError};
@@ -77,6 +78,8 @@ pub struct Engine {
     tree: Tree,
     sessions: Sessions,
     watches: Watches,
+    /// Sessions of this member alone, which read and watch.
+    locals: BTreeSet<SessionId>,
     gate: ZxidGate,
     /// Kept between calls for its capacity; empty outside of them.
     effects: Vec<Effect>,
@@ -359,7 +362,9 @@ impl Engine {
     }
 
     fn open(&self, reader: &Reader) -> Result<(), Refusal> {
-        if self.sessions.info(reader.session).is_some() { Ok(()) } else { Err(NOT_OPEN) }
+        let id = reader.session;
+        let is_open = self.sessions.info(id).is_some() || self.locals.contains(&id);
+        if is_open { Ok(()) } else { Err(NOT_OPEN) }
     }
 
     fn leave(&mut self, reader: &Reader, path: &Arc<str>, kinds: Kinds) -> Result<(), Refusal> {
@@ -433,8 +438,16 @@ impl Engine {
         }
     }
 
+    /// Opens a session of this member alone: it reads and watches until it is
+    /// [disconnected](Engine::disconnect). It is no part of the state, and no entry is admitted
+    /// from it. The number is one that no session in the log has.
+    pub fn open_local(&mut self, session: SessionId) {
+        self.locals.insert(session);
+    }
+
     /// The session's connection to this member is gone: drops its watches.
     pub fn disconnect(&mut self, session: SessionId) {
+        self.locals.remove(&session);
         self.watches.disconnect(session);
     }
 

@@ -1,7 +1,7 @@
 use std::mem;
 
 use super::snapshot::{FORMAT, Head, NoHead};
-use super::{Engine, Watches, digest_of};
+use super::{Engine, digest_of};
 use crate::cursor::{Cursor, Damage, Stop};
 use crate::model::ZxidGate;
 use crate::session::Sessions;
@@ -137,7 +137,7 @@ impl Restore {
             return Err(RestoreError::DigestDiffers { recorded: head.digest, restored });
         }
         let gate = ZxidGate::new(head.last_zxid);
-        Ok(Engine { tree, sessions, watches: Watches::default(), gate, effects: Vec::new() })
+        Ok(Engine { tree, sessions, gate, ..Engine::default() })
     }
 
     /// Reads all records that are complete in `bytes`; how many bytes they take.

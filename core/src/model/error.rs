@@ -176,6 +176,9 @@ pub enum SessionEnd {
     /// The coordinator could not be reached until the session's deadline; it may still count
     /// the session as living, but the client no longer does.
     DeadlinePassed,
+    /// It was [read-only](crate::client::SessionStatus::ConnectedReadOnly), and its connection
+    /// broke, or a server was found that takes writes.
+    ReadOnlyEnded,
 }
 
 impl fmt::Display for SessionEnd {
@@ -184,6 +187,7 @@ impl fmt::Display for SessionEnd {
             SessionEnd::Closed => "was closed",
             SessionEnd::Expired => "has expired",
             SessionEnd::DeadlinePassed => "was out of reach until its deadline",
+            SessionEnd::ReadOnlyEnded => "was read-only, and ended with its connection",
         })
     }
 }

@@ -66,6 +66,13 @@ pub const RECONNECT_WAIT_MS_MIN: u64 = 10;
 /// Longest pause between two attempts to connect, in milliseconds.
 pub const RECONNECT_WAIT_MS_MAX: u64 = 1_000;
 
+/// Shortest pause of a read-only client between two looks for a server that takes writes, in
+/// milliseconds; as ZooKeeper's client.
+pub const SEEK_WAIT_MS_MIN: u64 = 100;
+
+/// Longest pause between two of these looks, in milliseconds.
+pub const SEEK_WAIT_MS_MAX: u64 = 60_000;
+
 /// How long a client that is dropped waits for the answer to its last word, in milliseconds.
 pub const CLOSE_WAIT_MS: u64 = 1_000;
 

@@ -134,7 +134,7 @@ impl Ground for Net {
         // It ends when the link is dropped, and with it the sender.
         tokio::spawn(carrier.carry(waiting));
         let link = Box::new(SimulatedLink { calls, inbox, hung_up });
-        Ok(Welcome { session, password, timeout, link })
+        Ok(Welcome { session, password, timeout, read_only: false, link })
     }
 
     fn is_inline(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_core::client::{Client, ClientBuilder, ServerKind, Session};
+use synod_core::client::{Client, ClientBuilder, ServerKind, Session, SessionStatus};
 use synod_core::model::{Error, SessionEnd, Zxid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +18,7 @@ struct Hello {
     last_zxid: i64,
     session: i64,
     password: Vec<u8>,
+    read_only: bool,
 }
 
 struct Server {
@@ -47,6 +48,7 @@ impl Server {
             last_zxid: number(&said[4..12]),
             session: number(&said[16..24]),
             password: said[28..44].to_vec(),
+            read_only: said[44] != 0,
         };
         (connection, hello)
     }
@@ -87,13 +89,17 @@ impl Connection {
     }
 
     async fn welcome_to(&mut self, session: i64, timeout: Duration) {
+        self.welcome_as(session, timeout, false).await;
+    }
+
+    async fn welcome_as(&mut self, session: i64, timeout: Duration, read_only: bool) {
         let timeout_ms = i32::try_from(timeout.as_millis()).expect("a short one");
         let mut reply = vec![0; 4];
         reply.extend(timeout_ms.to_be_bytes());
         reply.extend(session.to_be_bytes());
         reply.extend(16_i32.to_be_bytes());
         reply.extend(PASSWORD);
-        reply.push(0);
+        reply.push(read_only.into());
         self.send(&reply).await;
     }
 
@@ -143,8 +149,8 @@ async fn a_client_that_comes_back_says_who_it_is_and_what_it_has_seen() {
     drop(connection);
     let (_again, hello) = server.accept().await;
     assert!(broken_at.elapsed() < Duration::from_secs(10), "at once, not at its next ping");
-    let expected =
-        Hello { last_zxid: seen.as_i64(), session: SESSION, password: PASSWORD.to_vec() };
+    let (last_zxid, password) = (seen.as_i64(), PASSWORD.to_vec());
+    let expected = Hello { last_zxid, session: SESSION, password, read_only: false };
     assert_eq!(hello, expected);
 }
 
@@ -222,4 +228,96 @@ async fn every_server_of_the_list_is_tried() {
         });
         drop(client.expect("one of them answers"));
     }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_alone_proves_nothing_and_goes_where_writes_are_taken() {
+    const TIMEOUT: Duration = Duration::from_secs(60);
+    let servers = [Server::start().await, Server::start().await];
+    let names = format!("{},{}", servers[0].address(), servers[1].address());
+    let builder = servers[0].builder().servers(names).read_only(true);
+    let connecting = tokio::spawn(builder.connect());
+    // Whichever comes first in the client's order.
+    let (first, (mut connection, hello)) = tokio::select! {
+        accepted = servers[0].accept() => (0, accepted),
+        accepted = servers[1].accept() => (1, accepted),
+    };
+    assert!(hello.read_only);
+    connection.welcome_as(SESSION, TIMEOUT, true).await;
+    let client = connecting.await.expect("no panic").expect("is connected");
+    let session = client.session();
+    assert_eq!(session.status(), SessionStatus::ConnectedReadOnly);
+    assert!(session.connected().await);
+    // An answer, to its first ping, proves nothing either.
+    let reading = client.clone();
+    let read = tokio::spawn(async move { reading.delete("/x").await });
+    let xid = connection.request(Zxid::new(1, 77)).await;
+    connection.answer(xid, Zxid::new(1, 77)).await;
+    read.await.expect("no panic").expect("is answered");
+    assert!(session.valid_until() <= Instant::now() && !session.deadline_is_proof());
+
+    let other = &servers[1 - first];
+    for answer in ["ro", "", "rw"] {
+        let (mut asking, _) = other.listener.accept().await.expect("it listens");
+        let mut word = [0; 4];
+        asking.read_exact(&mut word).await.expect("a word");
+        assert_eq!(&word, b"isro");
+        asking.write_all(answer.as_bytes()).await.expect("is heard");
+        drop(asking);
+        if answer == "rw" {
+            break;
+        }
+        // The other one of the list is the one that it reads from.
+        let (asking, _) = servers[first].listener.accept().await.expect("it listens");
+        drop(asking);
+    }
+    let closing = connection.request(Zxid::ZERO).await;
+    connection.answer(closing, Zxid::ZERO).await;
+    let (mut next, hello) = other.accept().await;
+    assert_eq!((hello.session, hello.last_zxid, hello.read_only), (0, 0, true));
+    assert_eq!(over(&session).await, SessionEnd::ReadOnlyEnded);
+    next.welcome_to(SESSION + 1, TIMEOUT).await;
+    let next = client.pin().await.expect("there is a session").session();
+    assert_eq!((next.id().0, next.status()), (SESSION + 1, SessionStatus::Connected));
+    assert!(next.valid_until() > Instant::now());
+}
+
+#[tokio::test]
+async fn a_read_only_session_ends_with_its_connection() {
+    let server = Server::start().await;
+    let builder = server.builder().read_only(true);
+    let (client, connection) = tokio::join!(builder.connect(), async {
+        let (mut connection, _) = server.accept().await;
+        connection.welcome_as(SESSION, Duration::from_secs(60), true).await;
+        connection
+    });
+    let session = client.expect("is connected").session();
+    drop(connection);
+    assert_eq!(over(&session).await, SessionEnd::ReadOnlyEnded);
+    // It asks for a new one, after looks for a server that takes writes, if any.
+    loop {
+        let (stream, _) = server.listener.accept().await.expect("it listens");
+        let mut first = [0; 4];
+        let mut stream = stream;
+        stream.read_exact(&mut first).await.expect("says something");
+        if &first != b"isro" {
+            let mut hello = [0; 45];
+            stream.read_exact(&mut hello).await.expect("says who it is");
+            assert_eq!(number(&hello[16..24]), 0);
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_server_is_left_by_a_client_that_did_not_ask_for_one() {
+    let server = Server::start().await;
+    let connecting = tokio::spawn(server.builder().connect());
+    let (mut connection, hello) = server.accept().await;
+    assert!(!hello.read_only);
+    connection.welcome_as(SESSION, Duration::from_secs(60), true).await;
+    let (mut again, _) = server.accept().await;
+    again.welcome(Duration::from_secs(60)).await;
+    let client = connecting.await.expect("no panic").expect("is connected");
+    assert_eq!(client.session().status(), SessionStatus::Connected);
 }

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `state` | the state; what applying an entry does; the seam to the log |
 //! | `open` | how a connection gets its session, and loses it |
+//! | `read_only` | connections of clients that read while nobody leads |
 //! | `seat` | a connection that has a session, with its requests that are not answered |
 //! | `turn` | one connection's turn at the state |
 //! | `watchman` | who finds dead sessions |
@@ -18,6 +19,7 @@
 
 mod open;
 mod outgoing;
+mod read_only;
 mod replica;
 mod seat;
 mod state;
@@ -34,6 +36,7 @@ use synod_core::model::{Identity, SessionId, Write, Zxid};
 use synod_core::seams::{Clock, Entropy};
 use synod_core::wire::{Refused, SubmittedRequest};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 pub(crate) use self::open::{Ticket, Unwelcome};
 pub(crate) use self::outgoing::{Outgoing, Proposal, Waiter};
@@ -63,6 +66,8 @@ pub(crate) struct Census {
     pub(crate) role: Role,
     /// How many members there are, itself among them.
     pub(crate) members: usize,
+    /// Nobody leads, and clients that ask for it are answered all the same.
+    pub(crate) is_read_only: bool,
     pub(crate) zxid: Zxid,
     pub(crate) znodes: usize,
     pub(crate) ephemerals: usize,
@@ -82,6 +87,7 @@ impl Census {
             Role::Leader => "leader",
             Role::Follower => "follower",
             Role::Observer => "observer",
+            Role::Looking if self.is_read_only => "read-only",
             Role::Looking => "looking",
         }
     }
@@ -130,6 +136,7 @@ impl Member {
             engine,
             log,
             role,
+            looking_since: (role == Role::Looking).then(Instant::now),
             members: 1,
             seats: HashMap::default(),
             openings: Default::default(),
@@ -242,6 +249,7 @@ impl Member {
         Census {
             role: state.role,
             members: state.members,
+            is_read_only: state.is_read_only(),
             zxid: state.engine.last_zxid(),
             znodes: state.engine.znode_count(),
             ephemerals: state.engine.ephemeral_count(),
@@ -269,7 +277,8 @@ fn plant(planted: Planted, engine: &mut Engine) {
 fn first_session(member_id: u64, entropy: &dyn Entropy) -> i64 {
     let mut start = [0; 8];
     entropy.fill(&mut start);
-    // Room below to count, and above, so that no count reaches the number of the member.
+    // Room below to count, and above, so that no count reaches the bit of read-only sessions, nor
+    // the number of the member.
     let start = u64::from_be_bytes(start) >> 25 << 16;
     ((member_id << 56) | start) as i64
 }

@@ -1,14 +1,15 @@
 //! How a connection gets its session: a new one, or its own again. Both go through the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use synod_core::engine::Reader;
 use synod_core::model::{Identity, Password, SessionId, Write, Zxid};
 use synod_core::wire::ConnectRequest;
 use tokio::sync::oneshot;
 
-use super::Member;
 use super::state::State;
+use super::{Member, read_only};
 use crate::bug::Bug;
 use crate::roster::Peer;
 
@@ -28,6 +29,8 @@ pub(crate) enum Unwelcome {
 pub(crate) struct Ticket {
     pub(crate) session: SessionId,
     pub(crate) attachment: Zxid,
+    /// How long its connection may be silent, where nobody expires the session.
+    pub(crate) silence_max: Option<Duration>,
 }
 
 /// A connection that waits for its session.
@@ -62,7 +65,8 @@ impl Member {
     /// Opens or re-attaches a session; the connection that had it is cut. The reply is in the
     /// outbox when this returns, before any event of the session. Dropping the future takes
     /// nothing back: a session that was opened expires when nobody comes for it.
-    /// `proved` is who the client is besides its address.
+    /// `proved` is who the client is besides its address. A client that asks for it may get a
+    /// [read-only](read_only) session, if nobody leads.
     pub(crate) async fn open(
         &self,
         hello: &ConnectRequest,
@@ -71,6 +75,27 @@ impl Member {
     ) -> Result<Ticket, Unwelcome> {
         let (least, most) = (*self.timeouts_ms.start(), *self.timeouts_ms.end());
         let timeout_ms = u32::try_from(hello.timeout_ms).unwrap_or(0).clamp(least, most);
+        if read_only::is_local(hello.session) {
+            // It has ended with its connection.
+            return Err(Unwelcome::SessionOver);
+        }
+        if hello.read_only != Some(true) || hello.session != SessionId::SYSTEM {
+            return self.open_in_full(hello, (proved, timeout_ms), peer).await;
+        }
+        tokio::select! {
+            biased;
+            opened = self.open_in_full(hello, (proved.clone(), timeout_ms), peer) => opened,
+            () = self.until_read_only() => self.open_read_only(hello, (proved, timeout_ms), peer),
+        }
+    }
+
+    /// Opens or re-attaches a session in the log.
+    async fn open_in_full(
+        &self,
+        hello: &ConnectRequest,
+        (proved, timeout_ms): (Option<Identity>, u32),
+        peer: &Arc<Peer>,
+    ) -> Result<Ticket, Unwelcome> {
         let resumes = hello.session != SessionId::SYSTEM;
         let (mut current, unknown) = {
             let state = self.lock();
@@ -84,9 +109,8 @@ impl Member {
             }
             current = hello.last_zxid <= self.lock().engine.last_zxid();
         }
-        let ip = Identity::new("ip", peer.address.ip().to_canonical().to_string());
         let reader =
-            Reader { session: hello.session, identities: [ip].into_iter().chain(proved).collect() };
+            Reader { session: hello.session, identities: Member::identities(peer, proved) };
         let (opened, opening) = oneshot::channel();
         let ticket = {
             let mut guard = self.lock();
@@ -121,10 +145,16 @@ impl Member {
         };
         let _waiting = Waiting { member: self, ticket };
         match opening.await {
-            Ok((session, attachment)) => Ok(Ticket { session, attachment }),
+            Ok((session, attachment)) => Ok(Ticket { session, attachment, silence_max: None }),
             Err(_) if self.is_over(hello) => Err(Unwelcome::SessionOver),
             Err(_) => Err(Unwelcome::Adrift),
         }
+    }
+
+    /// Who a connection is from its beginning.
+    pub(super) fn identities(peer: &Peer, proved: Option<Identity>) -> Arc<[Identity]> {
+        let ip = Identity::new("ip", peer.address.ip().to_canonical().to_string());
+        [ip].into_iter().chain(proved).collect()
     }
 
     /// Whether the session that the client asked for has ended: known once its entry is applied.

@@ -183,7 +183,7 @@ impl Member {
     pub(crate) fn assume(&self, role: Role) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        state.role = role;
+        state.note_role(role);
         let all = !state.planted.is(Bug::UnheardIsForgotten);
         let sessions = state.engine.sessions().filter(|_| all);
         state.watchman = (role == Role::Leader).then(|| Watchman::new(self.tick_ms, sessions));

@@ -63,9 +63,27 @@ pub(super) struct Seat {
     pub(super) hungry: bool,
     /// The leader is to be told that the session was heard of.
     pub(super) touched: bool,
+    /// The session is this member's alone, and only reads.
+    pub(super) read_only: bool,
 }
 
 impl Seat {
+    pub(super) fn new(peer: Arc<Peer>, reader: Reader, attachment: Zxid) -> Seat {
+        Seat {
+            peer,
+            reader,
+            sasl: SaslExchange::default(),
+            attachment,
+            sequence: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            unapplied_bytes: 0,
+            hungry: false,
+            touched: false,
+            read_only: false,
+        }
+    }
+
     /// Takes what a write came to. Whether there is such a write.
     pub(super) fn applied(&mut self, number: u64, applied: Applied) -> bool {
         let write = self.queue.iter_mut().find_map(|slot| match slot {

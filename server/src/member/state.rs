@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) engine: Engine,
     pub(super) log: Log,
     pub(super) role: Role,
+    /// Since when nobody is known to lead.
+    pub(super) looking_since: Option<tokio::time::Instant>,
     /// How many members there are, itself among them.
     pub(super) members: usize,
     /// Sessions that have their connection here. Iterated only where order cannot show.
@@ -214,19 +216,7 @@ impl State {
         peer.session.store(session.0, Relaxed);
         peer.timeout_ms.store(timeout_ms, Relaxed);
         let reader = synod_core::engine::Reader { session, ..reader };
-        let seat = Seat {
-            peer,
-            reader,
-            sasl: Default::default(),
-            attachment,
-            sequence: 0,
-            queue: Default::default(),
-            queued_bytes: 0,
-            unapplied_bytes: 0,
-            hungry: false,
-            touched: false,
-        };
-        self.seats.insert(session, seat);
+        self.seats.insert(session, Seat::new(peer, reader, attachment));
         if opened.send((session, attachment)).is_err() {
             // It went away while it waited; the session lives on without a connection.
             self.unseat(session, Fate::Cut);
@@ -314,6 +304,7 @@ impl State {
     pub(super) fn hear(&mut self, session: SessionId, attachment: Zxid) -> Option<&mut Seat> {
         let seat = self.seats.get_mut(&session).filter(|seat| seat.attachment == attachment)?;
         match &mut self.watchman {
+            _ if seat.read_only => {}
             Some(watchman) => _ = watchman.hear(session),
             None if !seat.touched => {
                 seat.touched = true;

@@ -17,7 +17,7 @@ use super::open::Ticket;
 use super::outgoing::Waiter;
 use super::seat::{Seat, Slot};
 use super::state::{Log, State};
-use super::{Decoded, Member};
+use super::{Decoded, Member, read_only};
 use crate::bug::Bug;
 use crate::limits::{BATCH_MICROS_MAX, IDENTITIES_MAX, UNAPPLIED_BYTES_MAX};
 use crate::outbox::Fate;
@@ -81,6 +81,7 @@ impl Member {
                 return Turn::Done;
             };
             let full = seat.is_full(self.limits.outstanding_requests_max);
+            let only_reads = seat.read_only;
             let stalled = state.unapplied_bytes >= UNAPPLIED_BYTES_MAX;
             let waiting_bytes = peer.outbox.waiting();
             // When it has written, the connection's task comes back.
@@ -125,7 +126,10 @@ impl Member {
             match batch.pop_front() {
                 // It is refused when it is at the front.
                 Some(decoded) if !admitted => seat.enqueue(arrived, decoded),
-                Some(decoded) if sated => seat.enqueue(arrived, refused(decoded)),
+                Some(decoded) if sated => {
+                    seat.enqueue(arrived, refused(decoded, Code::Throttled));
+                }
+                Some(decoded) if only_reads => seat.enqueue(arrived, read_only::admit(decoded)),
                 Some(Decoded {
                     request: Ok(SubmittedRequest { xid, request: Request::Write(write), shape }),
                     ..
@@ -186,6 +190,8 @@ impl Member {
             }
         };
         let Some(seat) = state.seats.get(&session) else { return };
+        // Nobody leads who could be asked.
+        let asks = state.log == Log::Replicated && !seat.read_only;
         let mut ends = false;
         let (zxid, result) = match request {
             Request::Sasl(token) => {
@@ -209,15 +215,18 @@ impl Member {
                 state.deliver();
                 (state.engine.last_zxid(), result)
             }
-            Request::Ping if state.log == Log::Replicated && !state.planted.is(Bug::PingAtOnce) => {
+            Request::Ping if asks && !state.planted.is(Bug::PingAtOnce) => {
                 return state.ask(session, arrived, xid, shape, true);
             }
-            Request::Sync { .. }
-                if state.log == Log::Replicated && !state.planted.is(Bug::SyncAtOnce) =>
-            {
+            Request::Sync { .. } if asks && !state.planted.is(Bug::SyncAtOnce) => {
                 return state.ask(session, arrived, xid, shape, false);
             }
-            // A write never comes here: it is proposed when it is taken in.
+            Request::Write(Write::CloseSession) => {
+                ends = true;
+                (state.engine.last_zxid(), Ok(Response::Done))
+            }
+            // A write comes here only to close a read-only session: others are proposed when they
+            // are taken in.
             Request::Sync { .. } | Request::Ping | Request::Write(_) => {
                 (state.engine.last_zxid(), Ok(Response::Done))
             }
@@ -334,11 +343,11 @@ fn adds(decoded: &Decoded) -> bool {
     }
 }
 
-/// What a request becomes that is not done for want of room.
-fn refused(decoded: Decoded) -> Decoded {
+/// What a request becomes that is not done.
+pub(super) fn refused(decoded: Decoded, code: Code) -> Decoded {
     let Decoded { request, bytes } = decoded;
     let request = request.and_then(|submitted| {
-        let (xid, code) = (submitted.xid, Code::Throttled);
+        let xid = submitted.xid;
         Err(Refused { xid, code, closes: false, empty_results: false })
     });
     Decoded { request, bytes }

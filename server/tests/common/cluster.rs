@@ -52,6 +52,21 @@ pub(crate) async fn until_mode(server: &Server, expected: &str) {
     tokio::time::timeout(PATIENCE, becoming).await.expect("comes in time");
 }
 
+/// Whether the mode is that of a member that knows no leader.
+pub(crate) fn is_leaderless(mode: &str) -> bool {
+    matches!(mode, "looking" | "read-only")
+}
+
+/// Waits until a member knows no leader.
+pub(crate) async fn until_leaderless(server: &Server) {
+    let becoming = async {
+        while !is_leaderless(&mode(server).await) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, becoming).await.expect("comes in time");
+}
+
 /// Three members; 0 to 2, whose numbers are 1 to 3.
 pub(crate) struct Cluster {
     folders: [TempDir; 3],

@@ -201,9 +201,15 @@ impl<D: Disk> Courier<D> {
                     }
                 }
                 _ = probe.tick() => {
-                    // Entries that a leader has accepted may wait for ever once it is cut off.
+                    // Entries that a leader has accepted may wait for ever once it is cut off; and one
+                    // that has none is leader by name only.
                     let patience = Duration::from_millis(LEASE_PROBE_MS);
-                    if proposed.is_empty() || seen.elapsed() <= patience || self.holds_lease().await {
+                    let led = if proposed.is_empty() {
+                        self.was_acked(Duration::from_millis(QUORUM_MS_MAX))
+                    } else {
+                        seen.elapsed() <= patience
+                    };
+                    if led || self.holds_lease().await {
                         held = Instant::now();
                     } else if held.elapsed() > Duration::from_millis(QUORUM_MS_MAX) {
                         break Lost::NoQuorum;
@@ -247,18 +253,23 @@ impl<D: Disk> Courier<D> {
 
     /// Waits until this leader holds its lease.
     async fn confirmed(&self) {
-        if self.raft.voter_ids().count() == 1 {
-            return;
-        }
         // Mostly a quorum has just answered, and consensus need not be asked.
-        let leader = self.raft.as_leader().ok();
-        let acked = leader.and_then(|leader| leader.last_quorum_acked());
-        if acked.is_some_and(|acked| openraft::Instant::elapsed(&acked) < self.lease / 2) {
+        if self.was_acked(self.lease / 2) {
             return;
         }
         while !self.holds_lease().await {
             tokio::time::sleep(Duration::from_millis(LEASE_CONFIRM_MS)).await;
         }
+    }
+
+    /// Whether a quorum has answered this leader that lately.
+    fn was_acked(&self, lately: Duration) -> bool {
+        if self.raft.voter_ids().count() == 1 {
+            return true;
+        }
+        let leader = self.raft.as_leader().ok();
+        let acked = leader.and_then(|leader| leader.last_quorum_acked());
+        acked.is_some_and(|acked| openraft::Instant::elapsed(&acked) < lately)
     }
 
     /// Up to where entries are committed, by this policy: asked again until consensus says so, or
