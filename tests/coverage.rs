@@ -131,6 +131,7 @@ fn name(command: &Command) -> String {
             Write::CloseSession => "close session",
             Write::ExpireSession { .. } => "expire session",
             Write::Reap { .. } => "reap",
+            Write::Configure { .. } => "configure",
         },
         Command::Read { read, .. } => match read {
             Read::Exists { .. } => "exists",

@@ -308,6 +308,7 @@ fn requests_of_system() -> impl Strategy<Value = Write> {
             Write::CreateSession { id, password, timeout_ms: 4_000 },
             Write::ExpireSession { id, attachment, sequence: 0 },
             Write::Reap { path: Arc::from("/a") },
+            Write::Configure { members: Arc::from("server.1=a:1:1:participant") },
         ])
     })
 }

@@ -95,6 +95,7 @@ pub(crate) fn step(world: &World) -> BoxedStrategy<Step> {
             Write::CreateSession { .. }
                 | Write::ExpireSession { .. }
                 | Write::Reap { .. }
+                | Write::Configure { .. }
                 | Write::ProposeAt { .. }
                 | Write::Attach { .. }
                 // It is among the raw ones.

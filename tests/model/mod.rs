@@ -233,9 +233,10 @@ impl NaiveCoordinator {
                 Ok(self.attach(change.session, *timeout_ms, change.zxid))
             }
             Write::CloseSession => Ok(self.end(change, change.session, told)),
-            Write::CreateSession { .. } | Write::ExpireSession { .. } | Write::Reap { .. } => {
-                Err(Code::Unimplemented.into())
-            }
+            Write::CreateSession { .. }
+            | Write::ExpireSession { .. }
+            | Write::Reap { .. }
+            | Write::Configure { .. } => Err(Code::Unimplemented.into()),
         }
     }
 
@@ -291,6 +292,11 @@ impl NaiveCoordinator {
                     return Err(Code::BadArguments);
                 }
                 self.remove(change, path, told);
+                Ok(Response::Done)
+            }
+            Write::Configure { members } => {
+                let data = format!("{members}\nversion={:x}", change.zxid.as_i64());
+                self.put_data(change, "/zookeeper/config", &Some(data.into()), told);
                 Ok(Response::Done)
             }
             _ => Err(Code::Unimplemented),

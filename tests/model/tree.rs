@@ -270,13 +270,23 @@ impl NaiveCoordinator {
         }
         let node = self.permitted(path, &change.identities, Perms::WRITE)?;
         expect(version, node.version)?;
-        let node = self.nodes.get_mut(path).expect("it was just there");
+        self.put_data(change, path, data, told);
+        Ok(self.stat(path))
+    }
+
+    pub(super) fn put_data(
+        &mut self,
+        change: &Change,
+        path: &str,
+        data: &Option<Bytes>,
+        told: &mut Vec<Told>,
+    ) {
+        let node = self.nodes.get_mut(path).expect("it is there");
         node.data.clone_from(data);
         node.version += 1;
         node.mzxid = change.zxid;
         node.mtime_ms = change.time_ms;
         self.tell_of_one(EventKind::DataChanged, path, change.zxid, told);
-        Ok(self.stat(path))
     }
 
     pub(super) fn set_acl(

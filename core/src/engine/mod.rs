@@ -10,6 +10,7 @@
 //! [`Engine::snapshot`] is the state of one moment, to be written out in [`EngineView::chunks`];
 //! [`Restore`] makes an engine of them.
 
+mod config;
 mod figures;
 mod restore;
 mod snapshot;
@@ -175,7 +176,10 @@ impl Engine {
                 self.bury(&change);
                 Response::Done
             }
-            Write::CreateSession { .. } | Write::ExpireSession { .. } | Write::Reap { .. } => {
+            Write::CreateSession { .. }
+            | Write::ExpireSession { .. }
+            | Write::Reap { .. }
+            | Write::Configure { .. } => {
                 return Err(INTERNAL);
             }
         };
@@ -203,6 +207,12 @@ impl Engine {
             Write::Reap { path } => {
                 let change = change_of(entry, zxid, SessionId::SYSTEM);
                 self.tree.reap(&change, path, &mut self.effects)?;
+                Response::Done
+            }
+            Write::Configure { members } => {
+                let change = change_of(entry, zxid, SessionId::SYSTEM);
+                let data = config::data(members, zxid);
+                self.tree.configure(&change, data.as_bytes(), &mut self.effects)?;
                 Response::Done
             }
             _ => return Err(INTERNAL),
@@ -455,6 +465,16 @@ impl Engine {
     /// from now on.
     pub fn set_identities(&mut self, session: SessionId, identities: &Arc<[Identity]>) {
         self.watches.set_identities(session, identities);
+    }
+
+    /// Whether [`CONFIG_PATH`](crate::model::CONFIG_PATH) says that these are the members.
+    pub fn config_is(&self, members: &str) -> bool {
+        config::is_of(self.tree.config(), members)
+    }
+
+    /// The version of [`CONFIG_PATH`](crate::model::CONFIG_PATH); `None` while it is empty.
+    pub fn config_version(&self) -> Option<i64> {
+        config::version(self.tree.config())
     }
 
     /// What is known of an open session.

@@ -30,7 +30,7 @@ pub use create_mode::CreateMode;
 pub use entry::{Entry, Password, SessionId};
 pub use error::{Code, Error, Refusal, SessionEnd};
 pub use event::{Event, EventKind};
-pub use path::{Path, validate_path};
+pub use path::{CONFIG_PATH, Path, validate_path};
 pub use request::{
     AddWatchMode, Create, Op, Read, ReadOp, Rearm, Request, SaslToken, WatchKind, WatchRequest,
     Write,

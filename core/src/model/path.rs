@@ -6,6 +6,12 @@ use std::sync::Arc;
 use super::Error;
 use super::limits::PATH_BYTES_MAX;
 
+/// The znode that says who the members of a cluster are, in ZooKeeper's form: a line
+/// `server.ID=HOST:PORT:PORT:participant;HOST:PORT` each (`observer` for one without a vote; behind
+/// the semicolon is where clients reach it, if that is known), and at last `version=HEX`, the zxid at
+/// which that came to be so. Empty where no member has others.
+pub const CONFIG_PATH: &str = "/zookeeper/config";
+
 /// The absolute path of a znode, validated once and trusted from then on.
 ///
 /// It begins with `/`, has no empty, `.` or `..` part and does not end with `/` (but for the

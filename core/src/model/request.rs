@@ -118,6 +118,11 @@ pub enum Write {
         /// The znode.
         path: Arc<str>,
     },
+    /// Notes who the members of the cluster are, in `/zookeeper/config` (system).
+    Configure {
+        /// A line each, as [`CONFIG_PATH`](super::CONFIG_PATH) has them, without the version.
+        members: Arc<str>,
+    },
 }
 
 /// What creates a znode.

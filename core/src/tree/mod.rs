@@ -43,7 +43,7 @@ use self::lifetimes::Lifetimes;
 use self::node::{Content, Life, NIL, Node, NodeId};
 use crate::arena::Arena;
 use crate::model::limits::CHILDREN_PER_REPLY_MAX;
-use crate::model::{Acl, Identity, SessionId, Zxid};
+use crate::model::{Acl, CONFIG_PATH, Identity, SessionId, Zxid};
 use crate::plant::Planted;
 
 pub use self::acl::AclId;
@@ -52,7 +52,7 @@ pub(crate) use self::dump::TreeDump;
 pub use self::view::{TreeView, ZnodeView};
 
 /// The znodes that every tree has and nobody can delete.
-const SPECIAL_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
+const SPECIAL_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", CONFIG_PATH];
 
 /// Everything that a change depends on besides the tree.
 #[derive(Clone, Copy, Debug)]
@@ -125,8 +125,7 @@ impl Tree {
             let name = &path[path.rfind('/').map_or(0, |slash| slash + 1)..];
             let content =
                 Content::new(name.as_bytes(), Some(&[]), digest::content(path, Some(&[])));
-            let (acl, aversion) =
-                if path == "/zookeeper/config" { (read_only, -1) } else { (open, 0) };
+            let (acl, aversion) = if path == CONFIG_PATH { (read_only, -1) } else { (open, 0) };
             let mut node = Node::new(parent, name, content, acl, Life::Persistent, Zxid::ZERO, 0);
             node.aversion = aversion;
             node
@@ -150,7 +149,7 @@ impl Tree {
         // The server's own znodes are not counted as created children of their parents.
         let uncounted = store::Tally { creates: 0, pzxid: 0 };
         let zookeeper = tree.attach("/zookeeper", special(root, "/zookeeper"), uncounted);
-        for path in ["/zookeeper/quota", "/zookeeper/config"] {
+        for path in ["/zookeeper/quota", CONFIG_PATH] {
             tree.attach(path, special(zookeeper, path), uncounted);
         }
         tree

@@ -7,7 +7,9 @@ use super::node::{NIL, Node, NodeId};
 use super::store::successor;
 use super::write::NO_NODE;
 use super::{AclId, Tree};
-use crate::model::{Acl, Code, Identity, Perms, ReadOp, ReadOpResult, Refusal, SessionId, Stat};
+use crate::model::{
+    Acl, CONFIG_PATH, Code, Identity, Perms, ReadOp, ReadOpResult, Refusal, SessionId, Stat,
+};
 
 impl Tree {
     /// The Stat of a znode. It needs READ.
@@ -29,6 +31,11 @@ impl Tree {
     ) -> Result<(Option<Bytes>, Stat), Refusal> {
         let (_, node) = self.readable(identities, path)?;
         Ok((node.data_for_reply(), node.stat()))
+    }
+
+    /// The data of the configuration's znode.
+    pub(crate) fn config(&self) -> &[u8] {
+        self.lookup(CONFIG_PATH).and_then(|id| self.node(id).data()).unwrap_or_default()
     }
 
     /// ACL and Stat of a znode. It needs READ or ADMIN; without ADMIN the hashes of digest ids

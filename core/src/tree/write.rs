@@ -8,7 +8,9 @@ use super::node::{Content, Life, Node, NodeId};
 use super::store::Tally;
 use super::{AclId, Change, Effect, EffectKind, SPECIAL_PATHS, Tree, acl, digest};
 use crate::model::limits::{DATA_BYTES_MAX, SEQUENCE_MAX};
-use crate::model::{Acl, Code, Create, Op, OpResult, Perms, Refusal, Stat, validate_path};
+use crate::model::{
+    Acl, CONFIG_PATH, Code, Create, Op, OpResult, Perms, Refusal, Stat, validate_path,
+};
 use crate::plant::Plant;
 
 /// Where an operation of a transaction writes how it is undone; `None` outside of one.
@@ -176,9 +178,37 @@ impl Tree {
         fits(data)?;
         let id = self.lookup(path).ok_or(NO_NODE)?;
         self.require(id, change.identities, Perms::WRITE, "a set needs WRITE")?;
-        let node = self.node(id);
-        expect_version(node.version, version)?;
+        expect_version(self.node(id).version, version)?;
+        self.put_data(change, id, path, data, effects, journal);
+        Ok(OpResult::Set(self.node(id).stat()))
+    }
 
+    /// Replaces the data of the configuration's znode, whoever may write to it.
+    ///
+    /// # Errors
+    /// It is too large; nothing has changed then.
+    pub fn configure(
+        &mut self,
+        change: &Change<'_>,
+        data: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        fits(Some(data))?;
+        let id = self.lookup(CONFIG_PATH).ok_or(NO_NODE)?;
+        self.put_data(change, id, &CONFIG_PATH.into(), Some(data), effects, None);
+        Ok(())
+    }
+
+    fn put_data(
+        &mut self,
+        change: &Change<'_>,
+        id: NodeId,
+        path: &Arc<str>,
+        data: Option<&[u8]>,
+        effects: &mut Vec<Effect>,
+        journal: Journal<'_>,
+    ) {
+        let node = self.node(id);
         if let Some(undo) = journal {
             undo.push(Undo::Set {
                 id,
@@ -200,7 +230,6 @@ impl Tree {
             (node.mzxid, node.mtime_ms) = (change.zxid.as_i64(), change.time_ms);
             node.version = node.version.wrapping_add(1);
         });
-        Ok(OpResult::Set(self.node(id).stat()))
     }
 
     /// Replaces the ACL of a znode that has this `aversion` (−1: any). No watch is told.

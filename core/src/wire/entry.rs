@@ -28,6 +28,7 @@ mod kind {
     pub(super) const CLOSE_SESSION: u8 = 7;
     pub(super) const EXPIRE_SESSION: u8 = 8;
     pub(super) const REAP: u8 = 9;
+    pub(super) const CONFIGURE: u8 = 10;
 }
 
 /// Numbers of the kinds of operations.
@@ -96,6 +97,10 @@ fn put_request(out: &mut BytesMut, request: &Write) {
         Write::Reap { path } => {
             out.put_u8(kind::REAP);
             out.string(path);
+        }
+        Write::Configure { members } => {
+            out.put_u8(kind::CONFIGURE);
+            out.string(members);
         }
     }
 }
@@ -181,6 +186,7 @@ fn take_request(from: &mut Decoder) -> Result<Write, DecodeError> {
             sequence: from.u64()?,
         },
         kind::REAP => Write::Reap { path: take_path(from)? },
+        kind::CONFIGURE => Write::Configure { members: from.text(|text| Arc::from(text))? },
         other => return Err(unknown("request", other)),
     })
 }

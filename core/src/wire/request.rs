@@ -389,7 +389,8 @@ fn put_write(out: &mut BytesMut, write: &Write) -> Result<Shape, Code> {
         Write::CreateSession { .. }
         | Write::Attach { .. }
         | Write::ExpireSession { .. }
-        | Write::Reap { .. } => return Err(Code::Unimplemented),
+        | Write::Reap { .. }
+        | Write::Configure { .. } => return Err(Code::Unimplemented),
     })
 }
 

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::open::{Ticket, Unwelcome};
 pub(crate) use self::outgoing::{Outgoing, Proposal, Waiter};
-pub(crate) use self::replica::{Checkpoint, Heard};
+pub(crate) use self::replica::{Checkpoint, Committed, Heard};
 pub(crate) use self::state::Role;
 pub(crate) use self::turn::Turn;
 

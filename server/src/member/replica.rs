@@ -30,6 +30,17 @@ pub(crate) struct Checkpoint {
     pub(crate) digest: u64,
 }
 
+/// What an entry of the replicated log is to the state.
+pub(crate) enum Committed {
+    /// Nothing.
+    Blank,
+    /// Something to be done.
+    Command(Command),
+    /// From now on these are the members, as [`CONFIG_PATH`](synod_core::model::CONFIG_PATH) has
+    /// them.
+    Members(String),
+}
+
 /// What a leader cannot confirm of the sessions that were heard of.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
@@ -202,19 +213,20 @@ impl Member {
         self.lock().members = members;
     }
 
-    /// Applies committed entries, the first of which is at `index`; `None` stands for those that
-    /// are no business of the state's.
+    /// Applies committed entries: where each stands in the log, the term of its leader, and what it is.
     ///
     /// # Errors
     /// An entry cannot be read, or the state is found to differ from the leader's: the member
     /// must not go on.
-    pub(crate) fn apply(&self, entries: &[(u64, u64, Option<Command>)]) -> io::Result<()> {
+    pub(crate) fn apply(&self, entries: &[(u64, u64, Committed)]) -> io::Result<()> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut applied = Ok(());
-        for (index, term, command) in entries {
-            if let Some(command) = command {
-                match decode_entry(command.entry.clone()) {
+        for (index, term, committed) in entries {
+            match committed {
+                Committed::Blank => {}
+                Committed::Members(members) => state.configure(*term, members),
+                Committed::Command(command) => match decode_entry(command.entry.clone()) {
                     Ok(mut entry) => {
                         entry.time_ms = command.time_ms;
                         state.commit(*term, &entry);
@@ -224,7 +236,7 @@ impl Member {
                         applied = Err(text);
                         break;
                     }
-                }
+                },
             }
             state.applied_index = *index;
             if index % self.digest_entries == 0 {

@@ -164,7 +164,7 @@ impl State {
                     }
                 }
             }
-            Write::Reap { .. } => self.deliver(),
+            Write::Reap { .. } | Write::Configure { .. } => self.deliver(),
             request => {
                 // Events first: nobody sees a change before being told of it.
                 let late = self.planted.is(Bug::EventsLate);
@@ -182,6 +182,19 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Notes who the members are, where that is news.
+    pub(super) fn configure(&mut self, term: u64, members: &str) {
+        if self.engine.config_is(members) {
+            return;
+        }
+        let request = Write::Configure { members: members.into() };
+        let (session, attachment, identities) = (SessionId::SYSTEM, Zxid::ZERO, Arc::from([]));
+        self.commit(
+            term,
+            &Entry { session, attachment, sequence: 0, identities, time_ms: 0, request },
+        );
     }
 
     pub(super) fn watch_over(&mut self, act: impl FnOnce(&mut Watchman)) {

@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 
 use super::files::{SnapshotData, file_meta};
 use super::messages::SnapshotMeta;
-use super::types::{Address, CommittedLeaderId, LogId, Types};
+use super::types::{Address, CommittedLeaderId, LogId, Types, members_text};
 use crate::bug::Bug;
 use crate::limits::APPLY_BATCH_MAX;
 use crate::log::{Disk, Snapshots, away};
-use crate::member::Member;
+use crate::member::{Committed, Member};
 
 pub(super) type Membership = StoredMembership<CommittedLeaderId, u64, Address>;
 
@@ -113,21 +113,24 @@ impl<D: Disk> RaftStateMachine<Types> for Machine<D> {
             for item in batch {
                 let (entry, responder) = item?;
                 let log_id = entry.log_id();
-                let command = match entry.payload {
-                    EntryPayload::Blank => None,
+                let committed = match entry.payload {
+                    EntryPayload::Blank => Committed::Blank,
                     EntryPayload::Normal(command) => {
                         self.bytes_since += command.entry.len() as u64;
-                        Some(command)
+                        Committed::Command(command)
                     }
                     EntryPayload::Membership(members) => {
                         self.member.count_members(members.nodes().count());
+                        // While they change, nothing is settled.
+                        let settled = members.get_joint_config().len() == 1;
+                        let text = settled.then(|| members_text(&members));
                         if !self.member.makes(Bug::SnapshotOfOldMembers) {
                             self.membership = StoredMembership::new(Some(log_id), members);
                         }
-                        None
+                        text.map_or(Committed::Blank, Committed::Members)
                     }
                 };
-                commands.push((log_id.index, log_id.committed_leader_id().term, command));
+                commands.push((log_id.index, log_id.committed_leader_id().term, committed));
                 self.applied = Some(log_id);
                 responders.extend(responder);
             }

@@ -118,6 +118,20 @@ pub(crate) fn decode_payload(mut bytes: Bytes) -> io::Result<Payload> {
     }
 }
 
+/// Who the members are, as ZooKeeper writes it down: see
+/// [`CONFIG_PATH`](synod_core::model::CONFIG_PATH). One port serves for both that ZooKeeper has. A
+/// member that nobody can reach is alone, and is not written down.
+pub(crate) fn members_text(members: &Members) -> String {
+    let voters: std::collections::BTreeSet<u64> = members.voter_ids().collect();
+    let line = |(id, address): (&u64, &Address)| {
+        let (host, port) = address.peer.rsplit_once(':')?;
+        let role = if voters.contains(id) { "participant" } else { "observer" };
+        let client = if address.client.is_empty() { "" } else { ";" };
+        Some(format!("server.{id}={host}:{port}:{port}:{role}{client}{}", address.client))
+    };
+    members.nodes().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Appends who the members are: the sets of voters (two while they change), then everybody's
 /// folder and addresses.
 pub(crate) fn encode_members(out: &mut BytesMut, members: &Members) {

@@ -178,6 +178,7 @@ fn a_restored_engine_goes_on_as_the_first_one() {
         (-5, Write::CloseSession),
         (0, Write::Reap { path: "/a/b/c".into() }),
         (-5, delete("/a")),
+        (0, Write::Configure { members: "server.1=a:1:1:participant".into() }),
         (-5, Write::Attach { timeout_ms: 5 }),
         (7, Write::Attach { timeout_ms: 5 }),
     ] {

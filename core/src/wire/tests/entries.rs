@@ -23,6 +23,7 @@ fn requests() -> impl Strategy<Value = Write> {
         1 => (session(), zxids(), any::<u64>())
             .prop_map(|(id, attachment, sequence)| Write::ExpireSession { id, attachment, sequence }),
         1 => paths().prop_map(|path| Write::Reap { path }),
+        1 => text().prop_map(|text| Write::Configure { members: text.into() }),
     ]
 }
 
@@ -155,7 +156,7 @@ fn what_no_version_writes_is_refused() {
     let head = "01 0000000000000007 0000000000000000 0000000000000000 00000000 0000000000000000";
     for (body, error) in [
         ("00", DecodeError::BadValue { what: "request", value: 0 }),
-        ("0a", DecodeError::BadValue { what: "request", value: 10 }),
+        ("0b", DecodeError::BadValue { what: "request", value: 11 }),
         ("0105", DecodeError::BadValue { what: "operation", value: 5 }),
         (
             "01 01 00000000 ffffffff 00000000 07",

@@ -54,6 +54,7 @@ fn what_only_coordinators_ask_is_not_written() {
         Write::Attach { timeout_ms: 1 },
         Write::ExpireSession { id, attachment: Zxid::ZERO, sequence: 0 },
         Write::Reap { path: path("/a") },
+        Write::Configure { members: "server.1=a:1:1:participant".into() },
     ] {
         let mut out = BytesMut::from(&b"before"[..]);
         let refused = encode_request(&mut out, 9, &Request::Write(write));
