@@ -48,6 +48,9 @@ pub struct Config {
     pub super_digest: Option<String>,
     /// The users that can prove themselves by SASL; without, a token of SASL is answered by none.
     pub sasl: Option<Sasl>,
+    /// Clients may change who the members are (`reconfig`), if they may write to
+    /// `/zookeeper/config`.
+    pub reconfig_enabled: bool,
     /// How often containers and TTL znodes are looked at.
     pub reap_interval: Duration,
     /// The bounds.
@@ -80,6 +83,7 @@ impl Default for Config {
             words: Words::default(),
             super_digest: None,
             sasl: None,
+            reconfig_enabled: false,
             reap_interval: Duration::from_millis(REAP_INTERVAL_MS.unsigned_abs()),
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
@@ -165,6 +169,7 @@ impl fmt::Debug for Config {
             .field("words", &self.words)
             .field("super_digest", &self.super_digest.as_ref().map(|_| "set"))
             .field("sasl", &self.sasl)
+            .field("reconfig_enabled", &self.reconfig_enabled)
             .field("reap_interval", &self.reap_interval)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

@@ -312,6 +312,13 @@ pub const TRANSFER_MS_MAX: u64 = 10_000;
 /// Members of a cluster, voters and learners.
 pub const MEMBERS_MAX: usize = 64;
 
+/// Longest list of members in a client's reconfiguration, in bytes.
+pub const RECONFIG_BYTES_MAX: usize = 64 << 10;
+
+/// Reconfigurations that clients of one member may ask for before the first is through; beyond it they
+/// are refused.
+pub const RECONFIGS_MAX: usize = 4;
+
 /// Longest `host:port`, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 512;
 

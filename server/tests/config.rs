@@ -3,15 +3,14 @@
 mod common;
 
 use common::cluster::{Cluster, durable};
-use common::{PATIENCE, Raw, get, new_session, start};
+use common::{Raw, get, new_session, start};
 use synod_core::model::{CONFIG_PATH, Event, EventKind, Request, Response, Zxid};
 use synod_server::Founding;
 use synod_server::admin::Admin;
-use tokio::time::timeout;
 
 /// A session on a member that may have no leader yet.
 async fn session(cluster: &Cluster, place: usize) -> Raw {
-    timeout(PATIENCE, Raw::open(cluster.member(place))).await.expect("there is a leader soon")
+    Raw::when_led(cluster.member(place)).await
 }
 
 /// The lines, and the version behind them, as this member has them once it is up to date. A watch
@@ -50,7 +49,7 @@ async fn every_change_of_the_members_is_written_down_and_told_on_all_of_them() {
     let client = format!(";{}", cluster.member(0).local_addr());
     let founder = line(&cluster, 0, "participant", &client);
     let (lines, mut before) = config(&mut first).await;
-    assert_eq!(lines, [founder.clone()]);
+    assert_eq!(lines, std::slice::from_ref(&founder));
 
     cluster.start_as(1, Founding::Join).await;
     let mut admin = Admin::new(cluster.peer(0)).expect("an address");

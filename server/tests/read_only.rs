@@ -21,11 +21,10 @@ fn reading() -> ConnectRequest {
 
 /// A read-only connection.
 async fn read_only(cluster: &Cluster, place: usize) -> Raw {
-    let mut raw = Raw::dial(cluster.member(place)).await;
-    let welcome = raw.hello(&reading()).await.expect("is answered");
+    let raw = Raw::open_at_last(cluster.member(place), &reading()).await;
+    let welcome = raw.welcome.as_ref().expect("is answered");
     assert_eq!(welcome.read_only, Some(true));
-    assert_ne!((welcome.session, welcome.timeout_ms), (SessionId(0), 0));
-    raw.welcome = Some(welcome);
+    assert_ne!(welcome.session, SessionId(0));
     raw
 }
 
@@ -39,11 +38,10 @@ async fn a_member_without_a_quorum_lets_those_read_who_ask_for_it_and_cuts_them_
         let survivor = if survivor_led { leader } else { (leader + 1) % 3 };
         let others = [(survivor + 1) % 3, (survivor + 2) % 3];
         assert_eq!(word(cluster.member(survivor), "isro").await, "rw");
-        let mut full = Raw::dial(cluster.member(survivor)).await;
         let hello = ConnectRequest { timeout_ms: 60_000, ..reading() };
-        let welcome = full.hello(&hello).await.expect("is answered");
+        let mut full = Raw::open_at_last(cluster.member(survivor), &hello).await;
+        let welcome = full.welcome.as_ref().expect("is answered");
         assert_eq!(welcome.read_only, Some(false), "there is a leader");
-        full.welcome = Some(welcome);
         full.call(&create("/n", b"1", CreateMode::Ephemeral)).await.expect("is created");
         others.into_iter().for_each(|other| cluster.lose(other));
         until_mode(cluster.member(survivor), "read-only").await;
@@ -96,8 +94,8 @@ async fn a_member_without_a_quorum_lets_those_read_who_ask_for_it_and_cuts_them_
         let welcome = over.hello(&raw.resume()).await.expect("is answered");
         assert_eq!(welcome.timeout_ms, 0, "it was no session of the cluster's");
         // What had a session in full has it still.
-        let mut back = Raw::dial(cluster.member(survivor)).await;
-        let welcome = back.hello(&resume).await.expect("is answered");
+        let mut back = Raw::open_at_last(cluster.member(survivor), &resume).await;
+        let welcome = back.welcome.as_ref().expect("is answered");
         assert_eq!((welcome.session, welcome.read_only), (resume.session, Some(false)));
         back.call(&set("/n", b"2")).await.expect("is done");
         cluster.stop().await;
@@ -109,9 +107,8 @@ async fn a_read_only_connection_that_is_silent_for_its_timeout_ends() {
     let mut cluster = Cluster::start().await;
     [1, 2].into_iter().for_each(|other| cluster.lose(other));
     until_mode(cluster.member(0), "read-only").await;
-    let mut raw = Raw::dial(cluster.member(0)).await;
     let hello = ConnectRequest { timeout_ms: 200, ..reading() };
-    raw.hello(&hello).await.expect("is answered");
+    let mut raw = Raw::open_at_last(cluster.member(0), &hello).await;
     raw.closed().await;
     cluster.stop().await;
 }
@@ -129,7 +126,7 @@ async fn a_member_that_has_nothing_yet_shows_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_may_read_alone_does_so_until_there_is_a_leader_again() {
     let mut cluster = Cluster::start().await;
-    let mut raw = Raw::open(cluster.member(0)).await;
+    let mut raw = Raw::when_led(cluster.member(0)).await;
     raw.call(&create("/n", b"1", CreateMode::Persistent)).await.expect("is created");
     [1, 2].into_iter().for_each(|other| cluster.lose(other));
     until_mode(cluster.member(0), "read-only").await;

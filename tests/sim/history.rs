@@ -239,6 +239,7 @@ pub(crate) fn brief(request: &Request) -> String {
         Request::Ping => "ping".to_owned(),
         Request::Auth { .. } => "auth".to_owned(),
         Request::Sasl(_) => "sasl".to_owned(),
+        Request::Reconfig(_) => "reconfig".to_owned(),
     }
 }
 

@@ -134,6 +134,7 @@ impl Serve {
             None if required => return Err("require-sasl needs sasl-users".to_owned()),
             None => None,
         };
+        config.reconfig_enabled = flags.reconfig_enabled || file.reconfig_enabled;
         if let Some(interval_ms) = flags.reap_interval_ms.or(file.reap_interval_ms) {
             config.reap_interval = Duration::from_millis(interval_ms);
         }

@@ -71,6 +71,12 @@ pub(super) struct Settings {
     #[serde(default)]
     pub(super) require_sasl: bool,
 
+    /// Let clients change who the members are, by the operation `reconfig`, if they may write to
+    /// `/zookeeper/config`: who proves the super digest, unless its ACL says otherwise.
+    #[arg(long)]
+    #[serde(default)]
+    pub(super) reconfig_enabled: bool,
+
     /// Connections of one address, loopback exempt; 0 for no bound [default: 60].
     #[arg(long, value_name = "COUNT")]
     pub(super) max_connections_per_address: Option<usize>,

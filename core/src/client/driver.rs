@@ -258,11 +258,7 @@ impl Driver {
 }
 
 /// The next session, however long it takes.
-async fn open_next(
-    ground: &dyn Ground,
-    entropy: &dyn Entropy,
-    wishes: Wishes,
-) -> Arc<SessionCore> {
+async fn open_next(ground: &dyn Ground, entropy: &dyn Entropy, wishes: Wishes) -> Arc<SessionCore> {
     let mut backoff = Backoff::new();
     let failure = Failure::default();
     loop {

@@ -301,6 +301,10 @@ impl EmbeddedLink {
             Request::Read(read) => state.engine.read(reader, &read),
             Request::Watch(watch) => state.engine.watch(reader, &watch, &mut state.fired),
             Request::Sync { .. } | Request::Ping => Ok(Response::Done),
+            Request::Reconfig(_) => {
+                let rule = "a coordinator alone has no members to change";
+                Err(Refusal::new(Code::Unimplemented, rule))
+            }
             Request::Auth { scheme, credentials } => {
                 let proved = match scheme.as_str() {
                     "digest" => digest_identity(&credentials),

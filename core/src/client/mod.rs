@@ -49,8 +49,8 @@ use ground::Ground;
 pub use ground::ServerKind;
 pub use inbox::SessionStatus;
 pub use requests::{
-    CheckWatch, Children, CreateZnode, Delete, DescendantCount, Ephemerals, Exists, Get, GetAcl,
-    IntoPath, Set, SetAcl, Sync, WatchPath,
+    CheckWatch, Children, CreateZnode, Delete, DescendantCount, EnsembleConfig, Ephemerals, Exists,
+    Get, GetAcl, IntoPath, Set, SetAcl, Sync, WatchPath,
 };
 pub use session::{CleanupSlot, Session};
 use session::{SessionCore, Subject};

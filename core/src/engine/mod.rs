@@ -477,6 +477,12 @@ impl Engine {
         config::version(self.tree.config())
     }
 
+    /// Whether who has these identities may write to a znode.
+    pub fn may_write(&self, identities: &[Identity], path: &str) -> bool {
+        let acl = self.tree.acl_of(path);
+        acl.is_some_and(|acl| self.tree.permits(acl, identities, Perms::WRITE))
+    }
+
     /// What is known of an open session.
     pub fn session(&self, id: SessionId) -> Option<SessionInfo> {
         self.sessions.info(id)

@@ -32,8 +32,8 @@ pub use error::{Code, Error, Refusal, SessionEnd};
 pub use event::{Event, EventKind};
 pub use path::{CONFIG_PATH, Path, validate_path};
 pub use request::{
-    AddWatchMode, Create, Op, Read, ReadOp, Rearm, Request, SaslToken, WatchKind, WatchRequest,
-    Write,
+    AddWatchMode, Create, Op, Read, ReadOp, Rearm, Reconfig, Request, SaslToken, WatchKind,
+    WatchRequest, Write,
 };
 pub use response::{OpResult, ReadOpResult, Response};
 pub use stat::Stat;

@@ -33,6 +33,9 @@ pub enum Request {
     },
     /// One step of SASL, which proves an identity of the scheme `sasl` in the end.
     Sasl(SaslToken),
+    /// Changes who the members of the cluster are; answered with
+    /// [`CONFIG_PATH`](super::CONFIG_PATH)'s data when that is done.
+    Reconfig(Reconfig),
 }
 
 /// What the two sides of SASL say to each other. It is not shown: who sees an exchange can try
@@ -46,6 +49,27 @@ impl fmt::Debug for SaslToken {
     }
 }
 
+/// A change of the members of a cluster, in ZooKeeper's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconfig {
+    /// Who joins, or gets another role: `server.ID=HOST:PORT:PORT:ROLE;HOST:PORT` each, between
+    /// commas.
+    pub joining: Option<String>,
+    /// The numbers of those that leave, between commas.
+    pub leaving: Option<String>,
+    /// Everybody who is a member from then on, in the form of `joining`, in place of these.
+    pub members: Option<String>,
+    /// The version that the configuration must have, or −1 for any.
+    pub from_version: i64,
+}
+
+impl Default for Reconfig {
+    /// No change, whatever the version.
+    fn default() -> Reconfig {
+        Reconfig { joining: None, leaving: None, members: None, from_version: -1 }
+    }
+}
+
 impl fmt::Debug for Request {
     /// Shows everything but what proves an identity.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,6 +79,7 @@ impl fmt::Debug for Request {
             Request::Watch(watch) => f.debug_tuple("Watch").field(watch).finish(),
             Request::Sync { path } => f.debug_struct("Sync").field("path", path).finish(),
             Request::Ping => f.write_str("Ping"),
+            Request::Reconfig(reconfig) => f.debug_tuple("Reconfig").field(reconfig).finish(),
             Request::Auth { scheme, .. } => {
                 f.debug_struct("Auth").field("scheme", scheme).finish_non_exhaustive()
             }

@@ -115,6 +115,12 @@ impl Decoder {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// A string of which null is not the same as empty.
+    pub(super) fn nullable(&mut self) -> Result<Option<String>, DecodeError> {
+        let bytes = self.buffer()?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     pub(super) fn path(&mut self) -> Result<Arc<str>, DecodeError> {
         let bytes = self.buffer()?.unwrap_or_default();
         Ok(Arc::from(String::from_utf8_lossy(&bytes)))

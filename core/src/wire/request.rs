@@ -9,8 +9,8 @@ use super::multi;
 use super::records::{mode_of, put_acl, take_acl};
 use super::{XID_AUTH, XID_PING, XID_SET_WATCHES, frame};
 use crate::model::{
-    AddWatchMode, Code, Create, CreateMode, Op, Read, Rearm, Request, SaslToken, WatchKind,
-    WatchRequest, Write, Zxid,
+    AddWatchMode, Code, Create, CreateMode, Op, Read, Rearm, Reconfig, Request, SaslToken,
+    WatchKind, WatchRequest, Write, Zxid,
 };
 
 /// Numbers of the operations in the protocol.
@@ -114,7 +114,7 @@ pub struct Refused {
 ///
 /// # Errors
 /// [`Refused`], which says what to answer: −5 for a record that cannot be read, −8 for flags that
-/// mean nothing, −123 for a reconfiguration, −6 (and the end of the connection) for an operation that is unknown or not for
+/// mean nothing, −6 (and the end of the connection) for an operation that is unknown or not for
 /// clients.
 pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
     let mut from = Decoder::new(payload);
@@ -133,7 +133,6 @@ pub fn decode_request(payload: Bytes) -> Result<SubmittedRequest, Refused> {
             Err(Refused { empty_results: true, ..refused(xid, Code::Marshalling) })
         }
         Err(BodyError::BadFlags) => Err(refused(xid, Code::BadArguments)),
-        Err(BodyError::Reconfig) => Err(refused(xid, Code::ReconfigDisabled)),
         Err(BodyError::Unknown) => {
             Err(Refused { closes: true, ..refused(xid, Code::Unimplemented) })
         }
@@ -145,8 +144,6 @@ pub(super) enum BodyError {
     /// A transaction that came as a multi-read.
     WritesAsReads,
     BadFlags,
-    /// A reconfiguration, which is not done over this protocol.
-    Reconfig,
     Unknown,
 }
 
@@ -188,9 +185,13 @@ fn body(number: i32, from: &mut Decoder) -> Result<(Request, Shape), BodyError> 
             (write(Write::ProposeAt { zxid, op }), shape)
         }
         op::RECONFIG => {
-            let _servers = (from.buffer()?, from.buffer()?, from.buffer()?);
-            let _configuration = from.i64()?;
-            return Err(BodyError::Reconfig);
+            let reconfig = Reconfig {
+                joining: from.nullable()?,
+                leaving: from.nullable()?,
+                members: from.nullable()?,
+                from_version: from.i64()?,
+            };
+            (Request::Reconfig(reconfig), Shape::DataStat)
         }
         op::CLOSE_SESSION => (write(Write::CloseSession), Shape::Empty),
         op::EXISTS => {
@@ -354,6 +355,14 @@ fn put_body(out: &mut BytesMut, request: &Request) -> Result<Shape, Code> {
             out.put_i32(op::SASL);
             out.buffer(Some(token));
             return Ok(Shape::Token);
+        }
+        Request::Reconfig(Reconfig { joining, leaving, members, from_version }) => {
+            out.put_i32(op::RECONFIG);
+            for list in [joining, leaving, members] {
+                out.buffer(list.as_ref().map(String::as_bytes));
+            }
+            out.put_i64(*from_version);
+            return Ok(Shape::DataStat);
         }
     }
     Ok(Shape::Empty)

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_core::model::{Error as ClientError, SessionEnd};
+use synod_core::model::{Code, Error as ClientError, SessionEnd};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -118,6 +118,8 @@ fn ends(error: &Error) -> bool {
     match error {
         Error::Client(ClientError::SessionOver { end, .. }) => *end == CLOSED,
         Error::Lost(loss) => loss.reason == LossReason::SessionOver(CLOSED),
+        // The next session may be one in full.
+        Error::Client(error) if error.is(Code::NotReadOnly) => false,
         error => !error.retryable(),
     }
 }

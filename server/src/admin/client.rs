@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Buf;
+use synod_core::model::{Code, Reconfig};
 use tokio::time::Instant;
 
 use super::wire::{self, Order, kind};
@@ -142,6 +144,18 @@ impl Admin {
         self.order(Order::Transfer { id }, |_| {}).await
     }
 
+    /// Makes the change that a client asks for, who may (`permitted`) or may not.
+    ///
+    /// # Errors
+    /// Any.
+    pub(crate) async fn reconfig(
+        &self,
+        reconfig: &Reconfig,
+        permitted: bool,
+    ) -> Result<(), AdminError> {
+        self.order(Order::Reconfig { reconfig: reconfig.clone(), permitted }, |_| {}).await
+    }
+
     async fn connect(&self, address: &str) -> Result<Wire, AdminError> {
         let hello = Hello::of_admin(u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX));
         match handshake::connect(&*self.net, address, &hello, self.timeout).await {
@@ -230,7 +244,7 @@ impl Admin {
             let answer = tokio::time::timeout(patience, wire.next()).await;
             let answer = answer
                 .map_err(|_| lost(&format_args!("no answer within {} ms", patience.as_millis())))?;
-            let Frame { kind, body } = answer.map_err(|error| lost(&error))?;
+            let Frame { kind, mut body } = answer.map_err(|error| lost(&error))?;
             let understood = match kind {
                 kind::PROGRESS => wire::decode_progress(body).map(|told| {
                     progress(told);
@@ -245,8 +259,9 @@ impl Admin {
                 }
                 kind::NO_LEADER => Ok(Some(Answer::NoLeader)),
                 kind::REFUSED => {
+                    let code = body.try_get_i32().map_err(|_| lost(&"a refusal has a code"))?;
                     let text = String::from_utf8_lossy(&body).into_owned();
-                    return Err(AdminError::Refused(text));
+                    return Err(AdminError::Refused { code: Code::from_number(code), text });
                 }
                 kind => return Err(lost(&format_args!("an answer of kind {kind} is not known"))),
             };

@@ -17,6 +17,8 @@ pub(crate) mod wire;
 
 use std::fmt;
 
+use synod_core::model::Code;
+
 pub use client::{Admin, TIMEOUT};
 
 /// What a member does in its cluster.
@@ -122,8 +124,13 @@ pub enum AdminError {
     #[error("the cluster has no leader at present: a majority of its voters must be reachable")]
     NoLeader,
     /// The cluster says why not. Nothing was changed, unless the text says otherwise.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{text}")]
+    Refused {
+        /// What a client of the ZooKeeper protocol would be told.
+        code: Code,
+        /// The value and the rule.
+        text: String,
+    },
     /// The connection broke after the order was given: it may have been carried out.
     #[error("{0}; the order may have been carried out: look at the status")]
     Lost(String),

@@ -4,8 +4,10 @@ use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use synod_core::model::Reconfig;
+
 use super::{MemberStatus, Progress, Role, Status};
-use crate::limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX, RECONFIG_BYTES_MAX};
 use crate::replica::types::malformed;
 
 /// The kinds of frames.
@@ -27,10 +29,25 @@ pub(crate) mod kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Status,
-    Add { id: u64, peer: String, client: String },
-    Promote { id: u64 },
-    Remove { id: u64 },
-    Transfer { id: u64 },
+    Add {
+        id: u64,
+        peer: String,
+        client: String,
+    },
+    Promote {
+        id: u64,
+    },
+    Remove {
+        id: u64,
+    },
+    Transfer {
+        id: u64,
+    },
+    /// What a client asks for; `permitted` says whether it may.
+    Reconfig {
+        reconfig: Reconfig,
+        permitted: bool,
+    },
 }
 
 fn short<E>(_: E) -> io::Error {
@@ -43,9 +60,20 @@ fn put_text(out: &mut BytesMut, text: &str) {
 }
 
 fn get_text(body: &mut Bytes) -> io::Result<String> {
+    get_text_of(body, ADDRESS_BYTES_MAX)
+}
+
+/// A list of members in words.
+fn get_list(body: &mut Bytes) -> io::Result<Option<String>> {
+    let is_there = get_flag(body)?;
+    let list = get_text_of(body, RECONFIG_BYTES_MAX)?;
+    Ok(is_there.then_some(list))
+}
+
+fn get_text_of(body: &mut Bytes, bytes_max: usize) -> io::Result<String> {
     let length = body.try_get_u32().map_err(short)? as usize;
-    if length > ADDRESS_BYTES_MAX {
-        return Err(malformed("an address has at most 512 bytes"));
+    if length > bytes_max {
+        return Err(malformed("an address has at most 512 bytes, a list of members 65536"));
     }
     if length > body.len() {
         return Err(short(()));
@@ -84,12 +112,25 @@ pub(crate) fn encode_order(out: &mut BytesMut, order: &Order) {
         Order::Promote { id } => (3, *id),
         Order::Remove { id } => (4, *id),
         Order::Transfer { id } => (5, *id),
+        Order::Reconfig { .. } => (6, 0),
     };
     out.put_u8(operation);
     out.put_u64(id);
-    if let Order::Add { peer, client, .. } = order {
-        put_text(out, peer);
-        put_text(out, client);
+    match order {
+        Order::Add { peer, client, .. } => {
+            put_text(out, peer);
+            put_text(out, client);
+        }
+        Order::Reconfig { reconfig, permitted } => {
+            let Reconfig { joining, leaving, members, from_version } = reconfig;
+            for list in [joining, leaving, members] {
+                out.put_u8(list.is_some().into());
+                put_text(out, list.as_deref().unwrap_or_default());
+            }
+            out.put_i64(*from_version);
+            out.put_u8((*permitted).into());
+        }
+        _ => {}
     }
 }
 
@@ -104,7 +145,16 @@ pub(crate) fn decode_order(mut body: Bytes) -> io::Result<Order> {
         3 => Order::Promote { id },
         4 => Order::Remove { id },
         5 => Order::Transfer { id },
-        _ => return Err(malformed("an order is 1 to 5")),
+        6 => {
+            let reconfig = Reconfig {
+                joining: get_list(&mut body)?,
+                leaving: get_list(&mut body)?,
+                members: get_list(&mut body)?,
+                from_version: body.try_get_i64().map_err(short)?,
+            };
+            Order::Reconfig { reconfig, permitted: get_flag(&mut body)? }
+        }
+        _ => return Err(malformed("an order is 1 to 6")),
     };
     ended(&body, order)
 }
@@ -218,12 +268,16 @@ mod tests {
     #[test]
     fn orders_come_out_as_they_went_in() {
         let (peer, client) = ("here:1".to_owned(), String::new());
+        let (joining, members) = (Some("server.4=a:1:1".to_owned()), None);
+        let leaving = Some(String::new());
+        let reconfig = Reconfig { joining, leaving, members, from_version: -1 };
         for order in [
             Order::Status,
             Order::Add { id: 4, peer, client },
             Order::Promote { id: 5 },
             Order::Remove { id: 6 },
             Order::Transfer { id: u64::MAX },
+            Order::Reconfig { reconfig, permitted: true },
         ] {
             let mut out = BytesMut::new();
             encode_order(&mut out, &order);

@@ -11,6 +11,7 @@
 //! | `state` | the state; what applying an entry does; the seam to the log |
 //! | `open` | how a connection gets its session, and loses it |
 //! | `read_only` | connections of clients that read while nobody leads |
+//! | `reconfig` | changes of the members that connections ask for |
 //! | `seat` | a connection that has a session, with its requests that are not answered |
 //! | `turn` | one connection's turn at the state |
 //! | `watchman` | who finds dead sessions |
@@ -20,13 +21,14 @@
 mod open;
 mod outgoing;
 mod read_only;
+mod reconfig;
 mod replica;
 mod seat;
 mod state;
 mod turn;
 mod watchman;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -40,6 +42,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::open::{Ticket, Unwelcome};
 pub(crate) use self::outgoing::{Outgoing, Proposal, Waiter};
+pub(crate) use self::reconfig::{Reconfigs, Reconfiguring};
 pub(crate) use self::replica::{Checkpoint, Committed, Heard};
 pub(crate) use self::state::Role;
 pub(crate) use self::turn::Turn;
@@ -108,6 +111,8 @@ pub(crate) struct Member {
     sasl: Option<Sasl>,
     limits: Limits,
     digest_entries: u64,
+    /// Where changes of the members are asked for; nowhere until it is said.
+    reconfigs: OnceLock<Reconfigs>,
     /// This member's latest digest.
     checkpoints: watched::Sender<Option<Checkpoint>>,
     counters: Arc<Counters>,
@@ -117,7 +122,11 @@ impl Member {
     /// A member of one whose log is volatile.
     pub(crate) fn volatile(config: &Config, counters: Arc<Counters>) -> Member {
         let watchman = Watchman::new(config.tick_ms, std::iter::empty());
-        Member::new(config, counters, Engine::new(), Log::Volatile, Some(watchman))
+        let member = Member::new(config, counters, Engine::new(), Log::Volatile, Some(watchman));
+        if config.reconfig_enabled {
+            member.serve_reconfigs(Reconfigs::Alone);
+        }
+        member
     }
 
     fn new(
@@ -172,6 +181,7 @@ impl Member {
                 .member
                 .as_ref()
                 .map_or(crate::limits::DIGEST_ENTRIES, |member| member.keeping.digest_entries),
+            reconfigs: OnceLock::new(),
             checkpoints: watched::Sender::new(None),
             counters,
         }

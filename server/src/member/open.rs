@@ -163,7 +163,7 @@ impl Member {
     }
 
     /// Waits until everything that was committed before is applied here; whether it is.
-    async fn barrier(&self) -> bool {
+    pub(crate) async fn barrier(&self) -> bool {
         let passed = {
             let mut state = self.lock();
             let passed = state.barrier();

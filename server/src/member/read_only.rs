@@ -40,7 +40,9 @@ pub(super) fn admit(decoded: Decoded) -> Decoded {
     match submitted.map(|SubmittedRequest { request, .. }| request) {
         Some(Request::Write(Write::CloseSession)) => decoded,
         // A sync brings a member up to the leader.
-        Some(Request::Write(_) | Request::Sync { .. }) => refused(decoded, Code::NotReadOnly),
+        Some(Request::Write(_) | Request::Sync { .. } | Request::Reconfig(_)) => {
+            refused(decoded, Code::NotReadOnly)
+        }
         _ => decoded,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synod_core::engine::{Engine, EngineView};
-use synod_core::model::{SessionId, Zxid};
+use synod_core::model::SessionId;
 use synod_core::wire::decode_entry;
 use tokio::sync::{oneshot, watch};
 
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::limits::DIGESTS_MAX;
 use crate::outbox::Fate;
+use crate::replica::peers::TreeState;
 use crate::replica::types::Command;
 use crate::watched;
 
@@ -287,10 +288,11 @@ impl Member {
         self.checkpoints.subscribe()
     }
 
-    /// The last zxid, and the digest of the state that it came to.
-    pub(crate) fn state_in_short(&self) -> (Zxid, u64) {
-        let state = self.lock();
-        (state.engine.last_zxid(), state.engine.digest())
+    /// What the state has come to.
+    pub(crate) fn state_in_short(&self) -> TreeState {
+        let engine = &self.lock().engine;
+        let (zxid, digest) = (engine.last_zxid(), engine.digest());
+        TreeState { zxid, digest, config_version: engine.config_version() }
     }
 
     /// The state as it is now, to be written out.

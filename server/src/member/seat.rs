@@ -34,6 +34,13 @@ pub(super) enum Slot {
     },
     /// A ping or a sync that waits for the leader's word.
     Asked { arrived: Instant, xid: i32, shape: Shape, done: bool },
+    /// A change of the members that the leader is making.
+    Reconfig {
+        arrived: Instant,
+        xid: i32,
+        shape: Shape,
+        done: Option<Box<Result<Response, Refusal>>>,
+    },
     /// To be done when it is at the front.
     Other { arrived: Instant, decoded: Decoded },
 }
@@ -41,7 +48,12 @@ pub(super) enum Slot {
 impl Slot {
     /// Whether it can be answered.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self, Slot::Write { done: Some(_), .. } | Slot::Asked { done: true, .. })
+        matches!(
+            self,
+            Slot::Write { done: Some(_), .. }
+                | Slot::Asked { done: true, .. }
+                | Slot::Reconfig { done: Some(_), .. }
+        )
     }
 }
 
@@ -102,6 +114,13 @@ impl Seat {
     pub(super) fn answered(&mut self) {
         if let Some(Slot::Asked { done, .. }) = self.queue.front_mut() {
             *done = true;
+        }
+    }
+
+    /// What the change has come to that stands at the front.
+    pub(super) fn reconfigured(&mut self, result: Result<Response, Refusal>) {
+        if let Some(Slot::Reconfig { done, .. }) = self.queue.front_mut() {
+            *done = Some(Box::new(result));
         }
     }
 

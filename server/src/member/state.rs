@@ -296,6 +296,10 @@ impl State {
                     seat.reply(xid, last_zxid, &shape, &Ok(Response::Done));
                     self.latency.add(arrived.elapsed());
                 }
+                Some(Slot::Reconfig { arrived, xid, shape, done: Some(result) }) => {
+                    seat.reply(xid, last_zxid, &shape, &result);
+                    self.latency.add(arrived.elapsed());
+                }
                 _ => {}
             }
         }

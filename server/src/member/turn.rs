@@ -225,6 +225,10 @@ impl Member {
                 ends = true;
                 (state.engine.last_zxid(), Ok(Response::Done))
             }
+            Request::Reconfig(reconfig) => match self.begin_reconfig(state, session, reconfig) {
+                Ok(()) => return state.wait_reconfig(session, arrived, xid, shape),
+                Err(refusal) => (state.engine.last_zxid(), Err(refusal)),
+            },
             // A write comes here only to close a read-only session: others are proposed when they
             // are taken in.
             Request::Sync { .. } | Request::Ping | Request::Write(_) => {

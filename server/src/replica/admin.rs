@@ -11,6 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::storage::RaftStateMachine;
 use openraft::{ChangeMembers, Instant as _, Precondition, Raft, RaftMetrics, ServerState};
+use synod_core::model::Code;
 use tokio::time::Instant;
 
 use super::caller::Caller;
@@ -25,21 +26,25 @@ use crate::limits::{
     MEET_MS_MAX, MEMBERS_CHANGE_MS_MAX, MEMBERS_MAX, PEER_IDLE_MS_MAX, TRANSFER_MS_MAX,
 };
 
-type Metrics = RaftMetrics<Types>;
-type Change = ChangeMembers<u64, Address>;
+pub(super) type Metrics = RaftMetrics<Types>;
+pub(super) type Change = ChangeMembers<u64, Address>;
 
 /// Why an order was not carried out.
-enum Problem {
-    /// The value and the rule.
-    Refused(String),
+pub(super) enum Problem {
+    /// The value and the rule, and what a client is told.
+    Refused { code: Code, text: String },
     /// Only the leader can.
     NotLeader,
     /// Whoever gave it is gone.
     Gone(io::Error),
 }
 
-fn refused<T>(text: impl Into<String>) -> Result<T, Problem> {
-    Err(Problem::Refused(text.into()))
+pub(super) fn refused<T>(text: impl Into<String>) -> Result<T, Problem> {
+    refused_as(Code::BadArguments, text)
+}
+
+pub(super) fn refused_as<T>(code: Code, text: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem::Refused { code, text: text.into() })
 }
 
 impl From<io::Error> for Problem {
@@ -91,9 +96,12 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         match outcome {
             Ok(()) => frame::put(wire.output(), kind::DONE, |_| {}),
             Err(Problem::Gone(error)) => Err(error),
-            Err(Problem::Refused(text)) => {
+            Err(Problem::Refused { code, text }) => {
                 tracing::info!(text, "an order of administration is refused");
-                frame::put(wire.output(), kind::REFUSED, |out| out.put_slice(text.as_bytes()))
+                frame::put(wire.output(), kind::REFUSED, |out| {
+                    out.put_i32(code.number());
+                    out.put_slice(text.as_bytes());
+                })
             }
             Err(Problem::NotLeader) => {
                 let metrics = self.metrics();
@@ -161,20 +169,27 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         }
         match order {
             Order::Status => Ok(()),
-            Order::Add { id, peer, client } => self.add(id, peer, client, wire).await,
+            Order::Add { id, peer, client } => {
+                let address = Address { peer, client, ..Address::default() };
+                self.add(id, address, wire).await
+            }
             Order::Promote { id } => self.promote(id).await,
             Order::Remove { id } => self.remove(id).await,
             Order::Transfer { id } => self.transfer(id).await,
+            Order::Reconfig { reconfig, permitted } => {
+                self.reconfigure(&reconfig, permitted, wire).await
+            }
         }
     }
 
-    async fn add(
+    /// `address` without its folder, which the member itself says.
+    pub(super) async fn add(
         &self,
         id: u64,
-        peer: String,
-        client: String,
+        address: Address,
         wire: &mut Wire,
     ) -> Result<(), Problem> {
+        let peer = &address.peer;
         let metrics = self.settled().await?;
         let members = &metrics.membership_config;
         if id == super::handshake::NO_MEMBER {
@@ -188,14 +203,14 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
                 "member {id} is already there, at {known}: its id is taken until it is removed"
             ));
         }
-        if let Some((other, _)) = members.nodes().find(|(_, known)| known.peer == peer) {
+        if let Some((other, _)) = members.nodes().find(|(_, known)| known.peer == *peer) {
             return refused(format!("{peer} is the address of member {other}"));
         }
         if members.nodes().count() >= MEMBERS_MAX {
             return refused(format!("a cluster has at most {MEMBERS_MAX} members"));
         }
         let patience = Duration::from_millis(MEET_MS_MAX);
-        let folder = match self.caller.meet(id, &peer, patience).await {
+        let folder = match self.caller.meet(id, peer, patience).await {
             Ok(welcome) => welcome.folder,
             Err(error) => {
                 return refused(format!(
@@ -204,9 +219,9 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
                 ));
             }
         };
-        let address = Address { folder, peer, client };
+        let address = Address { folder, ..address };
         let change = Change::AddNodes(BTreeMap::from([(id, address)]));
-        self.change(&metrics, change).await?;
+        self.change(&metrics, change, false).await?;
         self.catch_up(id, wire).await
     }
 
@@ -257,7 +272,7 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         }
     }
 
-    async fn promote(&self, id: u64) -> Result<(), Problem> {
+    pub(super) async fn promote(&self, id: u64) -> Result<(), Problem> {
         let metrics = self.settled().await?;
         let members = &metrics.membership_config;
         known(&metrics, id)?;
@@ -274,16 +289,23 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             }
             _ => return refused(format!("member {id} does not answer: a voter does")),
         }
-        self.change(&metrics, Change::AddVoterIds(BTreeSet::from([id]))).await
+        self.change(&metrics, Change::AddVoterIds(BTreeSet::from([id])), false).await
     }
 
-    async fn remove(&self, id: u64) -> Result<(), Problem> {
+    pub(super) async fn remove(&self, id: u64) -> Result<(), Problem> {
         let metrics = self.settled().await?;
         known(&metrics, id)?;
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         if !voters.contains(&id) {
-            return self.change(&metrics, Change::RemoveNodes(BTreeSet::from([id]))).await;
+            return self.change(&metrics, Change::RemoveNodes(BTreeSet::from([id])), false).await;
         }
+        self.may_lose_vote(&metrics, id)?;
+        self.change(&metrics, Change::RemoveVoters(BTreeSet::from([id])), false).await
+    }
+
+    /// Whether a voter may go: the others can do without it.
+    pub(super) fn may_lose_vote(&self, metrics: &Metrics, id: u64) -> Result<(), Problem> {
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         if voters.len() == 1 {
             return refused(format!("member {id} is the last voter: a cluster has at least one"));
         }
@@ -291,15 +313,16 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             return refused(format!("member {id} leads: hand the leadership on first"));
         }
         let left: Vec<u64> = voters.into_iter().filter(|voter| *voter != id).collect();
-        let heard = left.iter().filter(|voter| self.is_heard(&metrics, **voter)).count();
+        let heard = left.iter().filter(|voter| self.is_heard(metrics, **voter)).count();
         if heard <= left.len() / 2 {
-            return refused(format!(
+            let text = format!(
                 "without member {id}, {heard} of the {} voters that are left answer: writes need \
                  a majority",
                 left.len()
-            ));
+            );
+            return refused_as(Code::NewConfigNoQuorum, text);
         }
-        self.change(&metrics, Change::RemoveVoters(BTreeSet::from([id]))).await
+        Ok(())
     }
 
     async fn transfer(&self, id: u64) -> Result<(), Problem> {
@@ -321,8 +344,8 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
                  {CAUGHT_UP_ENTRIES_MAX}"
             ));
         }
-        let stopped = |_| Problem::Refused("consensus has stopped on this member".to_owned());
-        self.raft.trigger().transfer_leader(id).await.map_err(stopped)?;
+        let transferred = self.raft.trigger().transfer_leader(id).await;
+        transferred.or_else(|_| refused("consensus has stopped on this member"))?;
         let term = metrics.current_term;
         let over = |metrics: &Metrics| {
             metrics.current_term > term && metrics.current_leader.is_some()
@@ -349,17 +372,23 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
 
     /// What there is once no change is half done: one of an earlier leader, or of an order that
     /// timed out, is brought to its end.
-    async fn settled(&self) -> Result<Metrics, Problem> {
+    pub(super) async fn settled(&self) -> Result<Metrics, Problem> {
         let metrics = self.metrics();
         if metrics.membership_config.get_joint_config().len() > 1 {
-            self.change(&metrics, Change::AddVoterIds(BTreeSet::new())).await?;
+            self.change(&metrics, Change::AddVoterIds(BTreeSet::new()), false).await?;
             return Ok(self.metrics());
         }
         Ok(metrics)
     }
 
-    /// Makes a change, if the members are still those that were judged.
-    async fn change(&self, judged: &Metrics, change: Change) -> Result<(), Problem> {
+    /// Makes a change, if the members are still those that were judged. With `retain`, who loses its
+    /// vote stays as a learner.
+    pub(super) async fn change(
+        &self,
+        judged: &Metrics,
+        change: Change,
+        retain: bool,
+    ) -> Result<(), Problem> {
         // A change that was left half done may have been one by which this leader leaves. Consensus
         // does not expect another of it then.
         if judged.membership_config.get_node(&judged.id).is_none() {
@@ -368,7 +397,7 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         let unchanged = Precondition::LastMembershipLogId {
             last_membership_log_id: *judged.membership_config.log_id(),
         };
-        let changing = self.raft.change_membership_if(change, false, [unchanged]);
+        let changing = self.raft.change_membership_if(change, retain, [unchanged]);
         match in_time(changing).await? {
             Ok(_) => Ok(()),
             Err(RaftError::Fatal(_)) => refused("consensus has stopped on this member"),
@@ -379,7 +408,8 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
                 ),
                 ClientWriteError::PreconditionFailed(_)
                 | ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)) => {
-                    refused("another change of the members is under way: one at a time")
+                    let text = "another change of the members is under way: one at a time";
+                    refused_as(Code::ReconfigInProgress, text)
                 }
                 ClientWriteError::ChangeMembershipError(error) => refused(error.to_string()),
             },
@@ -397,10 +427,10 @@ async fn in_time<T>(changing: impl Future<Output = T>) -> Result<T, Problem> {
     })
 }
 
-fn known(metrics: &Metrics, id: u64) -> Result<(), Problem> {
+pub(super) fn known(metrics: &Metrics, id: u64) -> Result<&Address, Problem> {
     let members = &metrics.membership_config;
-    if members.get_node(&id).is_some() {
-        return Ok(());
+    if let Some(known) = members.get_node(&id) {
+        return Ok(known);
     }
     let ids: Vec<String> = members.nodes().map(|(id, _)| id.to_string()).collect();
     refused(format!("member {id} is not in the cluster: its members are {}", ids.join(", ")))

@@ -189,10 +189,8 @@ impl<D: Disk> Begin<D> {
     ) -> Result<BTreeMap<u64, Address>, String> {
         let patience = Duration::from_millis(MEET_MS_MAX);
         // What one knows of itself only is not in it.
-        let address = |folder, peer: &str| {
-            let (peer, client) = (peer.to_owned(), String::new());
-            Address { folder, peer, client }
-        };
+        let address =
+            |folder, peer: &str| Address { folder, peer: peer.to_owned(), ..Address::default() };
         let own = members.iter().filter(|(id, _)| **id == self.id());
         let mut met: BTreeMap<u64, Address> =
             own.map(|(id, peer)| (*id, address(self.own.folder, peer))).collect();

@@ -15,6 +15,7 @@
 //! | `files` | snapshots on their way between members, as the folder's |
 //! | `storage` | the log as consensus wants it |
 //! | `admin` | the orders of whoever runs the cluster |
+//! | `reconfig` | changes of the members that clients ask for |
 //! | `frame` | how members cut a stream of bytes into frames |
 //! | `handshake` | what a connection between members begins with: who, to whom, what for |
 //! | `messages` | the requests and replies of consensus as bytes |
@@ -38,7 +39,8 @@ mod machine;
 pub(crate) mod messages;
 mod network;
 mod notices;
-mod peers;
+pub(crate) mod peers;
+mod reconfig;
 mod runtime;
 mod snapshots;
 mod start;

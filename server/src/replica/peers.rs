@@ -56,6 +56,8 @@ pub(crate) trait PeerHooks: Send + Sync + 'static {
 pub(crate) struct TreeState {
     pub(crate) zxid: Zxid,
     pub(crate) digest: u64,
+    /// The version of the znode that says who the members are.
+    pub(crate) config_version: Option<i64>,
 }
 
 /// What the connections of the other members reach.

@@ -9,7 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Raft, ServerState, SnapshotPolicy, StepDownPolicy};
 use synod_core::engine::Engine;
 use synod_core::seams::Entropy;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::RaftOf;
@@ -23,14 +23,16 @@ use super::identity::{self, Written};
 use super::machine::{self, Machine, Pace};
 use super::network::Network;
 use super::peers::{PeerHooks, Peers, TreeState};
+use super::reconfig;
 use super::storage::LogStore;
 use super::types::{Address, Runtime};
 use crate::StartError;
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::limits::LEADER_TRANSFER_MS_MAX;
+use crate::limits::{LEADER_TRANSFER_MS_MAX, RECONFIGS_MAX};
 use crate::log::{Disk, Log, LogConfig, LogError, Position, Snapshots};
-use crate::member::Member;
+use crate::member::{Member, Reconfigs};
 use crate::net::{Exposed, Stream, check_listen};
 
 /// A member that takes part in consensus.
@@ -154,7 +156,7 @@ async fn start_in_scope<D: Disk>(
     let machine =
         Machine::new(Arc::clone(&member), disk.clone(), snapshots.clone(), Arc::clone(&pace), meta);
     let files = Files::new(snapshots);
-    let caller = Arc::new(Caller::new(net, Arc::clone(&identity)));
+    let caller = Arc::new(Caller::new(Arc::clone(&net), Arc::clone(&identity)));
     let network = Network::new(Arc::clone(&caller), files.clone());
     let storage = LogStore::new(log.clone());
     let raft_config = Arc::new(raft_config(member_config)?);
@@ -176,7 +178,13 @@ async fn start_in_scope<D: Disk>(
     identity.follow(raft.metrics());
     warn_if_moved(&raft, &peer_address);
     let waiting = Arc::new(Mutex::new(String::new()));
-    let own = Address { folder: written.folder, peer: peer_address, client: client_address };
+    let own_peer = peer_address.clone();
+    let own = Address {
+        folder: written.folder,
+        peer: peer_address,
+        client: client_address,
+        ..Address::default()
+    };
     let begin = Begin {
         plan,
         raft: raft.clone(),
@@ -205,6 +213,16 @@ async fn start_in_scope<D: Disk>(
         tasks.spawn(Arc::new(peers).listen(listener, stopped));
         stop
     });
+    if !config.reconfig_enabled {
+        member.serve_reconfigs(Reconfigs::Disabled);
+    } else if listening.is_some() {
+        let (ask, asked) = mpsc::channel(RECONFIGS_MAX);
+        let admin = Admin::new(&own_peer).map_err(|error| consensus(&error))?.net(net);
+        member.serve_reconfigs(Reconfigs::Asked(ask));
+        tasks.spawn(reconfig::run(asked, Arc::clone(&member), admin));
+    } else {
+        member.serve_reconfigs(Reconfigs::Alone);
+    }
     tasks.spawn(tell(raft.clone(), caller, waiting));
     tasks.spawn(async move { courier.run().await });
     tasks.spawn(make_snapshots(raft.clone(), pace));
@@ -345,8 +363,7 @@ impl<D: Disk> PeerHooks for Hooks<D> {
     }
 
     fn tree(&self) -> Option<TreeState> {
-        let (zxid, digest) = self.courier.member.state_in_short();
-        Some(TreeState { zxid, digest })
+        Some(self.courier.member.state_in_short())
     }
 }
 

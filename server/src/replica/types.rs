@@ -50,6 +50,9 @@ pub(crate) struct Address {
     pub folder: FolderId,
     /// Where its peers reach it, `host:port`.
     pub peer: String,
+    /// The port that ZooKeeper has for elections, where somebody said it; 0 else. It serves nothing
+    /// here, and is told again as it was said.
+    pub election: u16,
     /// Where clients reach it, `host:port`.
     pub client: String,
 }
@@ -127,7 +130,9 @@ pub(crate) fn members_text(members: &Members) -> String {
         let (host, port) = address.peer.rsplit_once(':')?;
         let role = if voters.contains(id) { "participant" } else { "observer" };
         let client = if address.client.is_empty() { "" } else { ";" };
-        Some(format!("server.{id}={host}:{port}:{port}:{role}{client}{}", address.client))
+        let election = Some(address.election).filter(|election| *election != 0);
+        let election = election.map_or_else(|| port.to_owned(), |election| election.to_string());
+        Some(format!("server.{id}={host}:{port}:{election}:{role}{client}{}", address.client))
     };
     members.nodes().filter_map(line).collect::<Vec<_>>().join("\n")
 }
@@ -145,6 +150,7 @@ pub(crate) fn encode_members(out: &mut BytesMut, members: &Members) {
     for (id, address) in members.nodes() {
         out.put_u64(*id);
         out.put_slice(&address.folder.0);
+        out.put_u16(address.election);
         for text in [&address.peer, &address.client] {
             out.put_u32(text.len() as u32);
             out.put_slice(text.as_bytes());
@@ -170,6 +176,7 @@ pub(crate) fn decode_members(bytes: &mut Bytes) -> io::Result<Members> {
         let id = bytes.try_get_u64().map_err(short)?;
         let mut folder = FolderId::default();
         bytes.try_copy_to_slice(&mut folder.0).map_err(short)?;
+        let election = bytes.try_get_u16().map_err(short)?;
         let mut text = || {
             let length = bytes.try_get_u32().map_err(short)? as usize;
             if length > bytes.len() {
@@ -178,7 +185,7 @@ pub(crate) fn decode_members(bytes: &mut Bytes) -> io::Result<Members> {
             String::from_utf8(bytes.split_to(length).to_vec())
                 .map_err(|_| malformed("an address is UTF-8"))
         };
-        nodes.insert(id, Address { folder, peer: text()?, client: text()? });
+        nodes.insert(id, Address { folder, peer: text()?, election, client: text()? });
     }
     Members::new(configs, nodes).map_err(|_| malformed("every voter has an address"))
 }

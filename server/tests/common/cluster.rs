@@ -116,6 +116,9 @@ impl Cluster {
     /// Starts one, on its folder; `founding` counts if that is empty.
     pub(crate) async fn start_as(&mut self, place: usize, founding: Founding) {
         let mut config = durable(&self.folders[place]);
+        config.reconfig_enabled = true;
+        // Whose password is `test`.
+        config.super_digest = Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU=".to_owned());
         let id = place as u64 + 1;
         let peer_listen = self.peers[&id].clone();
         let hold = Arc::clone(&self.holds[place]);

@@ -73,16 +73,22 @@ impl Raw {
 
     /// Connects and opens a session, again and again: a member that finds no leader in time closes.
     pub(crate) async fn when_led(server: &Server) -> Raw {
-        let served = async {
+        Raw::open_at_last(server, &new_session()).await
+    }
+
+    /// The same, with that hello: leaders come and go, and a loaded machine takes its time.
+    pub(crate) async fn open_at_last(server: &Server, hello: &ConnectRequest) -> Raw {
+        let opening = async {
             loop {
                 let mut raw = Raw::dial(server).await;
-                if let Some(welcome) = raw.hello(&new_session()).await {
+                if let Some(welcome) = raw.hello(hello).await {
+                    assert_ne!(welcome.timeout_ms, 0);
                     raw.welcome = Some(welcome);
                     return raw;
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, served).await.expect("there is a leader soon")
+        tokio::time::timeout(3 * PATIENCE, opening).await.expect("there is a leader soon")
     }
 
     /// What re-attaches to this one's session.

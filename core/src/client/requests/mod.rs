@@ -28,9 +28,11 @@ macro_rules! awaited {
     };
 }
 
+mod ensemble;
 mod reads;
 mod writes;
 
+pub use ensemble::EnsembleConfig;
 pub use reads::{
     CheckWatch, Children, DescendantCount, Ephemerals, Exists, Get, GetAcl, Sync, WatchPath,
 };

@@ -8,7 +8,7 @@ use super::super::request::{Shape, number_of};
 use super::*;
 use crate::model::{
     Acl, AddWatchMode, Code, Create, CreateMode, Event, EventKind, Identity, Op, OpResult, Perms,
-    Read, ReadOp, ReadOpResult, Rearm, Refusal, Request, Response, SaslToken, WatchKind,
+    Read, ReadOp, ReadOpResult, Rearm, Reconfig, Refusal, Request, Response, SaslToken, WatchKind,
     WatchRequest, Write,
 };
 
@@ -125,6 +125,10 @@ fn requests() -> impl Strategy<Value = Request> {
         1 => Just(Request::Ping),
         1 => (text(), bytes()).prop_map(|(scheme, credentials)| Request::Auth { scheme, credentials }),
         1 => bytes().prop_map(|token| Request::Sasl(SaslToken(token))),
+        1 => (vec(option::of(text()), 3), any::<i64>()).prop_map(|(mut lists, from_version)| {
+            let (members, leaving, joining) = (lists.remove(2), lists.remove(1), lists.remove(0));
+            Request::Reconfig(Reconfig { joining, leaving, members, from_version })
+        }),
     ]
 }
 

@@ -113,7 +113,7 @@ impl Node {
             "127.0.0.1:0" => listener.local_addr().expect("bound").to_string(),
             name => name.to_owned(),
         };
-        let address = Address { folder, peer, client: String::new() };
+        let address = Address { folder, peer, ..Address::default() };
         let peers = Arc::new(Peers::new(caller, raft.clone(), Files, Hooks, id << 32));
         let (stop, stopped) = oneshot::channel();
         let listening = tokio::spawn(peers.listen(listener, stopped));

@@ -45,7 +45,7 @@ impl Growing {
 
 fn refusal(outcome: Result<(), AdminError>) -> String {
     match outcome {
-        Err(AdminError::Refused(text)) => text,
+        Err(AdminError::Refused { text, .. }) => text,
         other => panic!("not refused: {other:?}"),
     }
 }

@@ -41,7 +41,7 @@ async fn caller(mesh: &Mesh) -> super::super::network::Peer<Files> {
     let caller = Arc::new(Caller::new(Arc::new(mesh.clone()), identity));
     let mut network = Network::new(caller, Files);
     let (peer, client) = ("member2:1".to_owned(), String::new());
-    let address = Address { folder: folder(2), peer, client };
+    let address = Address { folder: folder(2), peer, client, ..Address::default() };
     network.new_heartbeat_client(2, &address).await
 }
 

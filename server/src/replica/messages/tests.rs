@@ -28,6 +28,7 @@ fn members() -> Members {
     let node = |id: u64| Address {
         folder: FolderId([id as u8; 16]),
         peer: format!("peer{id}:1"),
+        election: id as u16,
         client: format!("client{id}:2"),
     };
     let nodes: BTreeMap<u64, Address> = (1..=4).map(|id| (id, node(id))).collect();
