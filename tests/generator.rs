@@ -75,6 +75,9 @@ fn action(world: &World) -> BoxedStrategy<Action> {
     prop_oneof![
         weight_of_opening => newcomer.prop_flat_map(opening),
         44 => write_action(world, writer.clone()),
+        10 => (writer.clone(), quota_write(world)).prop_map(|(client, write)| {
+            Action::Write { client, stamp: Stamp::True, write }
+        }),
         4 => (writer.clone(), ahead(), op(world)).prop_map(|(client, ahead, op)| {
             Action::Propose { client, ahead, op }
         }),
@@ -278,6 +281,53 @@ fn op(world: &World) -> BoxedStrategy<Op> {
         1 => (path, version()).prop_map(|(path, version)| Op::Check { path, version }),
     ]
     .boxed()
+}
+
+/// What sets, changes and removes quotas: mostly the next znode that one still lacks.
+fn quota_op(world: &World) -> BoxedStrategy<Op> {
+    let parts = ["", "/zookeeper_limits", "/zookeeper_stats"];
+    let of = ["/a", "/b", "/a/a", "/zookeeper", ""];
+    let all: Vec<Arc<str>> = of
+        .iter()
+        .flat_map(|of| parts.map(|part| Arc::from(format!("/zookeeper/quota{of}{part}"))))
+        .collect();
+    let lacks = |path: &&Arc<str>| !world.model.nodes().contains_key(&***path);
+    let next: Vec<Arc<str>> = all.iter().filter(lacks).take(1).cloned().collect();
+    let any = select(all);
+    let path = if next.is_empty() {
+        any.clone().boxed()
+    } else {
+        prop_oneof![3 => select(next), 1 => any.clone()].boxed()
+    };
+    let limits = vec![
+        "",
+        "count=2,bytes=20",
+        "byteHardLimit=2",
+        "countHardLimit=2",
+        "count=-1,bytes=-1=;byteHardLimit=9;countHardLimit=3",
+        "countHardLimit=1",
+        "byteHardLimit=0;else=x,,",
+        "count=",
+        "bytes=1==",
+    ];
+    let data = select(limits).prop_map(|text| Some(Bytes::from(text)));
+    prop_oneof![
+        9 => (path, data.clone()).prop_map(|(path, data)| {
+            let (acl, mode) = (Acl::open(), CreateMode::Persistent);
+            Op::Create(Create { path, data, acl, mode })
+        }),
+        2 => (any.clone(), data).prop_map(|(path, data)| Op::SetData { path, data, version: -1 }),
+        1 => any.prop_map(|path| Op::Delete { path, version: -1 }),
+    ]
+    .boxed()
+}
+
+/// Also in a transaction, which is refused where limits change. No other server is asked this:
+/// ZooKeeper counts otherwise.
+fn quota_write(world: &World) -> BoxedStrategy<Write> {
+    let multi =
+        (op(world), quota_op(world)).prop_map(|(one, other)| Write::Multi(vec![one, other]));
+    prop_oneof![8 => quota_op(world).prop_map(Write::Op), 1 => multi].boxed()
 }
 
 /// With more checks, and some that hold.

@@ -73,6 +73,7 @@ mod pace;
 mod replica;
 mod roster;
 mod sasl;
+mod seldom;
 #[cfg(feature = "testing")]
 mod tap;
 #[cfg(feature = "tls")]

@@ -246,6 +246,9 @@ pub const FOUNDING_PAUSE_MS: u64 = 200;
 /// whether others know it: each that misses it has called by then.
 pub const FOUNDING_QUIET_ELECTIONS: u32 = 4;
 
+/// How often a log line of one kind that others can cause is written, in milliseconds.
+pub const SELDOM_MS: u64 = 1_000;
+
 /// How often a member says what has changed in how the others take it, in milliseconds.
 pub const NOTICE_MS: u64 = 2_000;
 

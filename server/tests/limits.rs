@@ -169,3 +169,28 @@ async fn a_bound_that_lets_nothing_through_is_refused() {
         assert!(refused.to_string().contains(named), "{refused}");
     }
 }
+
+/// As ZooKeeper's command line sets it, and with the error that clients know.
+#[tokio::test]
+async fn a_quota_refuses_what_goes_beyond_it_and_says_what_is_used() {
+    let server = start(config()).await;
+    let mut raw = Raw::open(&server).await;
+    let limits = b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=2";
+    let quota = "/zookeeper/quota/app";
+    let stats = format!("{quota}/zookeeper_stats");
+    for (path, data) in [
+        ("/app", &b"xy"[..]),
+        (quota, b""),
+        (&format!("{quota}/zookeeper_limits"), limits),
+        (&stats, b"count=0,bytes=0"),
+        ("/app/a", b"z"),
+    ] {
+        let created = raw.call(&create(path, data, CreateMode::Persistent)).await;
+        created.unwrap_or_else(|refusal| panic!("{path}: {refusal:?}"));
+    }
+    let more = create("/app/b", b"", CreateMode::Persistent);
+    assert_eq!(code(raw.call(&more).await), Some(Code::QuotaExceeded));
+    let used = raw.call(&get(&stats, false)).await.expect("is there");
+    assert!(format!("{used:?}").contains("count=2,bytes=3"), "{used:?}");
+    server.stop().await;
+}

@@ -10,12 +10,14 @@
 //! |---|---|
 //! | `mod` | sessions, and what an entry of the log does |
 //! | `tree` | znodes, and the operations on them |
+//! | `quotas` | how much there may be at a path and below |
 //! | `reads` | what is answered without a change |
 //! | `watches` | who is told of what |
 //! | `acl`, `paths`, `zxids` | the rules named so |
 
 mod acl;
 mod paths;
+mod quotas;
 mod reads;
 mod tree;
 mod watches;
@@ -219,6 +221,7 @@ impl NaiveCoordinator {
                 if matches!(op, Op::Check { .. }) {
                     return Err(Code::Unimplemented.into());
                 }
+                quotas::judge(op, false)?;
                 Ok(match self.operate(change, op, told)? {
                     OpResult::Created { path, stat } => Response::Created { path, stat },
                     OpResult::Set(stat) => Response::Stat(stat),
@@ -254,7 +257,8 @@ impl NaiveCoordinator {
         let mut told_by_ops = Vec::new();
         let mut results = Vec::new();
         for (index, op) in ops.iter().enumerate() {
-            match self.operate(change, op, &mut told_by_ops) {
+            let judged = quotas::judge(op, true);
+            match judged.and_then(|()| self.operate(change, op, &mut told_by_ops)) {
                 Ok(result) => results.push(result),
                 Err(code) => {
                     *self = before;

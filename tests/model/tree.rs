@@ -183,6 +183,7 @@ impl NaiveCoordinator {
         if matches!(self.nodes[parent].lifetime, Lifetime::Ephemeral(_)) {
             return Err(Code::NoChildrenForEphemerals);
         }
+        self.fits_quotas(&path, 1, create.data.as_ref().map_or(0, |data| data.len() as i64))?;
 
         let parent = parent.to_owned();
         let node = Znode {
@@ -208,6 +209,7 @@ impl NaiveCoordinator {
             aversion: 0,
         };
         self.nodes.insert(path.clone(), node);
+        self.write_usage();
         self.touch_children(&parent, change.zxid, 1);
         self.tell_of_one(EventKind::Created, &path, change.zxid, told);
         self.tell_of_one(EventKind::ChildrenChanged, &parent, change.zxid, told);
@@ -240,6 +242,7 @@ impl NaiveCoordinator {
         let parent = paths::parent(path).expect("the path of a znode has a slash").to_owned();
         let acl = self.nodes[path].acl.clone();
         self.nodes.remove(path);
+        self.write_usage();
         self.touch_children(&parent, change.zxid, 0);
         self.watches.tell(EventKind::Deleted, path, &acl, change.zxid, told);
         self.tell_of_one(EventKind::ChildrenChanged, &parent, change.zxid, told);
@@ -269,6 +272,8 @@ impl NaiveCoordinator {
             return Err(Code::BadArguments);
         }
         let node = self.permitted(path, &change.identities, Perms::WRITE)?;
+        let size = |data: &Option<Bytes>| data.as_ref().map_or(0, |data| data.len() as i64);
+        self.fits_quotas(path, 0, size(data) - size(&node.data))?;
         expect(version, node.version)?;
         self.put_data(change, path, data, told);
         Ok(self.stat(path))
@@ -286,6 +291,7 @@ impl NaiveCoordinator {
         node.version += 1;
         node.mzxid = change.zxid;
         node.mtime_ms = change.time_ms;
+        self.write_usage();
         self.tell_of_one(EventKind::DataChanged, path, change.zxid, told);
     }
 

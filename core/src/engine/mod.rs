@@ -30,6 +30,7 @@ use crate::model::{
 pub use crate::plant::Plant;
 pub use crate::session::SessionInfo;
 use crate::session::Sessions;
+pub use crate::tree::QuotaWarning;
 use crate::tree::{Change, Effect, EffectKind, Tree, TreeView};
 use crate::watch::{Kinds, Watches};
 
@@ -512,6 +513,11 @@ impl Engine {
     /// The tree as it is now, to be read while applying goes on.
     pub fn view(&self) -> TreeView {
         self.tree.view()
+    }
+
+    /// The last write beyond a soft limit of a quota since this was asked: to be logged.
+    pub fn take_quota_warning(&mut self) -> Option<QuotaWarning> {
+        self.tree.take_quota_warning()
     }
 
     /// Sets how many children `parent` has ever had, which is the next sequence suffix.

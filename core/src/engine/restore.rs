@@ -129,13 +129,14 @@ impl Restore {
             let (sessions, znodes) = (missing_sessions, missing_znodes);
             return Err(RestoreError::CutOff { offset, sessions, znodes });
         }
-        let tree = tree
+        let mut tree = tree
             .finish(|session| sessions.info(session).is_some())
             .map_err(|damage| damaged(offset, damage))?;
         let restored = digest_of(tree.digest(), sessions.digest(), head.last_zxid);
         if restored != head.digest {
             return Err(RestoreError::DigestDiffers { recorded: head.digest, restored });
         }
+        tree.find_quotas();
         let gate = ZxidGate::new(head.last_zxid);
         Ok(Engine { tree, sessions, gate, ..Engine::default() })
     }

@@ -2,6 +2,7 @@ use super::acl::AclTable;
 use super::index::{EMPTY, Index};
 use super::lifetimes::Lifetimes;
 use super::node::{Content, Life, NIL, Node, NodeId};
+use super::quota::Quotas;
 use super::record::Record;
 use super::{AclId, SPECIAL_PATHS, Tree, digest};
 use crate::arena::Arena;
@@ -186,6 +187,8 @@ impl TreeBuilder {
             index,
             acls,
             lifetimes,
+            quotas: Quotas::default(),
+            quota_warning: None,
             digest,
             bytes,
             root: EMPTY,

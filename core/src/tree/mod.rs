@@ -15,6 +15,7 @@
 //! | `store` | lookup, and the few primitives through which everything changes |
 //! | `write` | the operations: create, delete, set, check, set ACL, and the ends of znodes |
 //! | `multi` | transactions: all operations or none |
+//! | `quota` | how many znodes and bytes there may be at a path and below |
 //! | `read` | what is asked |
 //! | `view` | [`TreeView`]: a point in time, for snapshots |
 //! | `record`, `dump`, `build` | a znode in a snapshot, a view written out, a tree made of that |
@@ -27,6 +28,7 @@ mod index;
 mod lifetimes;
 mod multi;
 mod node;
+mod quota;
 mod read;
 mod record;
 mod store;
@@ -41,6 +43,7 @@ use self::acl::AclTable;
 use self::index::Index;
 use self::lifetimes::Lifetimes;
 use self::node::{Content, Life, NIL, Node, NodeId};
+use self::quota::Quotas;
 use crate::arena::Arena;
 use crate::model::limits::CHILDREN_PER_REPLY_MAX;
 use crate::model::{Acl, CONFIG_PATH, Identity, SessionId, Zxid};
@@ -49,6 +52,7 @@ use crate::plant::Planted;
 pub use self::acl::AclId;
 pub(crate) use self::build::TreeBuilder;
 pub(crate) use self::dump::TreeDump;
+pub use self::quota::QuotaWarning;
 pub use self::view::{TreeView, ZnodeView};
 
 /// The znodes that every tree has and nobody can delete.
@@ -103,6 +107,8 @@ pub struct Tree {
     index: Index,
     acls: AclTable,
     lifetimes: Lifetimes,
+    quotas: Quotas,
+    quota_warning: Option<QuotaWarning>,
     digest: u64,
     /// Bytes of names and data.
     bytes: usize,
@@ -141,6 +147,8 @@ impl Tree {
             index,
             acls,
             lifetimes,
+            quotas: Quotas::default(),
+            quota_warning: None,
             digest,
             bytes: 0,
             root,

@@ -12,7 +12,7 @@ use crate::plant::Plant;
 pub(super) enum Undo {
     Created { path: Arc<str>, id: NodeId, parent: Tally },
     Deleted { path: Arc<str>, id: NodeId, node: Node, parent: Tally },
-    Set { id: NodeId, content: Content, mzxid: i64, mtime_ms: i64, version: i32 },
+    Set { path: Arc<str>, id: NodeId, content: Content, mzxid: i64, mtime_ms: i64, version: i32 },
 }
 
 impl Tree {
@@ -64,10 +64,12 @@ impl Tree {
                     let again = self.attach(&path, node, parent);
                     debug_assert_eq!(again, id, "the last emptied slot is filled first");
                 }
-                Undo::Set { id, content, mzxid, mtime_ms, version } => self.change(id, |node| {
-                    node.set_content(content);
-                    (node.mzxid, node.mtime_ms, node.version) = (mzxid, mtime_ms, version);
-                }),
+                Undo::Set { path, id, content, mzxid, mtime_ms, version } => {
+                    self.change_data(&path, id, |node| {
+                        node.set_content(content);
+                        (node.mzxid, node.mtime_ms, node.version) = (mzxid, mtime_ms, version);
+                    });
+                }
             }
         }
     }

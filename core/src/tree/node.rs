@@ -217,6 +217,10 @@ impl Node {
         self.payload.bytes().len()
     }
 
+    pub(super) fn data_bytes(&self) -> i64 {
+        (self.payload.bytes().len() - self.name_bytes()) as i64
+    }
+
     pub(super) fn is_null(&self) -> bool {
         self.layout & NULL_DATA != 0
     }
@@ -300,7 +304,7 @@ impl Node {
             cversion: self.creates.wrapping_mul(2).wrapping_sub(self.children as i32),
             aversion: self.aversion,
             ephemeral_owner,
-            data_bytes: (self.payload.bytes().len() - self.name_bytes()) as u32,
+            data_bytes: self.data_bytes() as u32,
             children: self.children,
             pzxid: Zxid::from_i64(self.pzxid),
         }

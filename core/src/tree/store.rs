@@ -1,8 +1,9 @@
 //! Lookup, and the primitives through which everything changes. They keep the index, the
-//! digest, the lifetimes and the ACLs' counts true, so that the operations need not think of
-//! them; and each is undone by its opposite.
+//! digest, the lifetimes, the quotas and the ACLs' counts true, so that the operations need not
+//! think of them; and each is undone by its opposite.
 
 use super::node::{NIL, Node, NodeId};
+use super::quota::Usage;
 use super::{AclId, Tree};
 use crate::arena::Slots;
 use crate::model::{Code, Identity, Perms, Refusal};
@@ -60,6 +61,14 @@ impl Tree {
         self.lifetimes.reschedule(id, due, node.reap_after_ms());
     }
 
+    /// Changes the data of a znode of that full path.
+    pub(super) fn change_data(&mut self, path: &str, id: NodeId, change: impl FnOnce(&mut Node)) {
+        let before = self.node(id).data_bytes();
+        self.change(id, change);
+        let bytes = self.node(id).data_bytes() - before;
+        self.count_in_quotas(path, Usage { znodes: 0, bytes });
+    }
+
     /// Gives a znode another ACL.
     pub(super) fn change_acl(&mut self, id: NodeId, acl: AclId, aversion: i32) {
         let node = self.nodes.get_mut(id);
@@ -75,6 +84,7 @@ impl Tree {
     pub(super) fn attach(&mut self, path: &str, mut node: Node, tally: Tally) -> NodeId {
         let parent = node.parent;
         let elder = self.node(parent).first_child;
+        let bytes = node.data_bytes();
         (node.prev, node.next) = (NIL, elder);
         self.acls.retain(node.acl);
         self.digest = self.digest.wrapping_add(node.term(self.acls.digest(node.acl)));
@@ -91,6 +101,7 @@ impl Tree {
             parent.children += 1;
             (parent.creates, parent.pzxid) = (tally.creates, tally.pzxid);
         });
+        self.count_in_quotas(path, Usage { znodes: 1, bytes });
         id
     }
 
@@ -115,6 +126,7 @@ impl Tree {
         self.digest = self.digest.wrapping_sub(node.term(self.acls.digest(node.acl)));
         self.bytes -= node.payload_bytes();
         self.acls.release(node.acl);
+        self.count_in_quotas(path, Usage { znodes: -1, bytes: -node.data_bytes() });
         Some(node)
     }
 

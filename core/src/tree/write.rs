@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::multi::Undo;
 use super::node::{Content, Life, Node, NodeId};
+use super::quota::Usage;
 use super::store::Tally;
 use super::{AclId, Change, Effect, EffectKind, SPECIAL_PATHS, Tree, acl, digest};
 use crate::model::limits::{DATA_BYTES_MAX, SEQUENCE_MAX};
@@ -40,6 +41,7 @@ impl Tree {
         effects: &mut Vec<Effect>,
         journal: Journal<'_>,
     ) -> Result<OpResult, Refusal> {
+        self.may_touch_quotas(op, journal.is_some())?;
         match op {
             Op::Create(create) => self.create(change, create, effects, journal),
             Op::Delete { path, version } => self.delete(change, path, *version, effects, journal),
@@ -100,15 +102,17 @@ impl Tree {
                 "an ephemeral znode has no children",
             ));
         }
+        let bytes = data.map_or(0, |data| data.len() as i64);
+        self.within_quotas(&path, Usage { znodes: 1, bytes })?;
 
         let acl = self.acls.intern(&acl);
         let content = Content::new(name.as_bytes(), data, digest::content(&path, data));
         let life = Life::of(create.mode, change.session);
         let node = Node::new(parent, name, content, acl.0, life, change.zxid, change.time_ms);
-        let stat = node.stat();
         let before = Tally::of(self.node(parent));
         let tally = Tally { creates: creates.saturating_add(1), pzxid: change.zxid.as_i64() };
         let id = self.attach(&path, node, tally);
+        let stat = self.node(id).stat();
         if let Some(undo) = journal {
             undo.push(Undo::Created { path: Arc::clone(&path), id, parent: before });
         }
@@ -178,6 +182,8 @@ impl Tree {
         fits(data)?;
         let id = self.lookup(path).ok_or(NO_NODE)?;
         self.require(id, change.identities, Perms::WRITE, "a set needs WRITE")?;
+        let bytes = data.map_or(0, |data| data.len() as i64) - self.node(id).data_bytes();
+        self.within_quotas(path, Usage { znodes: 0, bytes })?;
         expect_version(self.node(id).version, version)?;
         self.put_data(change, id, path, data, effects, journal);
         Ok(OpResult::Set(self.node(id).stat()))
@@ -211,6 +217,7 @@ impl Tree {
         let node = self.node(id);
         if let Some(undo) = journal {
             undo.push(Undo::Set {
+                path: Arc::clone(path),
                 id,
                 content: node.content(),
                 mzxid: node.mzxid,
@@ -225,7 +232,7 @@ impl Tree {
             parent_acl: self.parent_acl(node),
         });
         let digest = digest::content(path, data);
-        self.change(id, |node| {
+        self.change_data(path, id, |node| {
             node.set_data(data, digest);
             (node.mzxid, node.mtime_ms) = (change.zxid.as_i64(), change.time_ms);
             node.version = node.version.wrapping_add(1);

@@ -54,6 +54,7 @@ use crate::config::Config;
 use crate::counters::{Counters, Latency};
 use crate::limits::{EXPIRY_BATCH_MAX, Limits};
 use crate::sasl::Sasl;
+use crate::seldom::Seldom;
 use crate::watched;
 
 /// A request as the codec gives it.
@@ -161,6 +162,8 @@ impl Member {
             fired: Vec::new(),
             serving: None,
             woken: Vec::new(),
+            quota_lines: Seldom::default(),
+            expiry_lines: Seldom::default(),
             latency: Latency::default(),
             counters: Arc::clone(&counters),
             #[cfg(feature = "testing")]

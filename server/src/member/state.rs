@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use synod_core::engine::{Applied, Engine, Fired};
+use synod_core::engine::{Applied, Engine, Fired, QuotaWarning};
 use synod_core::model::{Code, Entry, Refusal, Response, SessionId, Write, Zxid};
 use synod_core::wire::{ConnectReply, encode_entry};
 use tokio::sync::oneshot;
@@ -21,6 +21,7 @@ use crate::bug::{Bug, Planted};
 use crate::counters::{Counters, Latency, count};
 use crate::outbox::Fate;
 use crate::roster::Peer;
+use crate::seldom::Seldom;
 
 /// Where entries are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,9 @@ pub(super) struct State {
     pub(super) serving: Option<u64>,
     /// Whose tasks are to be woken when the lock is given back.
     pub(super) woken: Vec<Arc<Peer>>,
+    /// Log lines that clients can cause.
+    pub(super) quota_lines: Seldom,
+    pub(super) expiry_lines: Seldom,
     /// How long the requests took that were answered since the lock was taken.
     pub(super) latency: Latency,
     pub(super) counters: Arc<Counters>,
@@ -140,6 +144,7 @@ impl State {
     /// is a connection of this member.
     pub(super) fn commit(&mut self, term: u64, entry: &Entry) {
         let applied = self.engine.apply(term, entry, &mut self.fired);
+        self.warn_of_quota();
         #[cfg(feature = "testing")]
         if let Some(tap) = &self.tap {
             tap.applied(applied.zxid, entry);
@@ -152,7 +157,9 @@ impl State {
                 self.deliver();
                 match applied.result {
                     Ok(_) => {
-                        tracing::info!(session = %id, "the session has expired");
+                        if let Some(kept_back) = self.expiry_lines.may_say(Instant::now().into()) {
+                            tracing::info!(session = %id, kept_back, "a session has expired");
+                        }
                         count(&self.counters.sessions_expired);
                         self.unseat(*id, Fate::Cut);
                         self.watch_over(|watchman| watchman.forget(*id));
@@ -195,6 +202,15 @@ impl State {
             term,
             &Entry { session, attachment, sequence: 0, identities, time_ms: 0, request },
         );
+    }
+
+    /// Every member says it: whichever log is read, it is there.
+    fn warn_of_quota(&mut self) {
+        let Some(warning) = self.engine.take_quota_warning() else { return };
+        if let Some(kept_back) = self.quota_lines.may_say(Instant::now().into()) {
+            let QuotaWarning { path, what, used, limit } = warning;
+            tracing::warn!(path, what, used, limit, kept_back, "beyond the soft limit of a quota");
+        }
     }
 
     pub(super) fn watch_over(&mut self, act: impl FnOnce(&mut Watchman)) {

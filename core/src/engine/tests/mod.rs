@@ -187,3 +187,27 @@ fn a_restored_engine_goes_on_as_the_first_one() {
         assert_eq!(dump(&again.engine), dump(&hand.engine), "{write:?}");
     }
 }
+
+/// What a quota has used is in no record of its own: it is counted anew.
+#[test]
+fn a_restored_engine_keeps_its_quotas() {
+    let mut hand = Hand::rich();
+    let data = |text: &'static str| Some(Bytes::from(text));
+    hand.create(7, "/zookeeper/quota/a", None, CreateMode::Persistent);
+    let limits = "/zookeeper/quota/a/zookeeper_limits";
+    hand.create(7, limits, data("countHardLimit=6"), CreateMode::Persistent);
+    let stats = "/zookeeper/quota/a/zookeeper_stats";
+    hand.create(7, stats, None, CreateMode::Persistent);
+    let restored = restored(&written(&hand.engine)).expect("restored");
+    assert_eq!(restored.digest(), hand.engine.digest());
+    let mut again = Hand { engine: restored, sequences: hand.sequences.clone() };
+    // Five were there, and one more may come.
+    for (path, fits) in [("/a/new", true), ("/a/b/new", false)] {
+        let (path, acl, mode) = (path.into(), Acl::open(), CreateMode::Persistent);
+        let write = Write::Op(Op::Create(Create { path, data: data("xyz"), acl, mode }));
+        let applied = hand.apply(7, write.clone());
+        assert_eq!(applied.result.is_ok(), fits, "{applied:?}");
+        assert_eq!(again.apply(7, write), applied);
+        assert_eq!(dump(&again.engine), dump(&hand.engine));
+    }
+}

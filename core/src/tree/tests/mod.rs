@@ -4,6 +4,7 @@ mod acls;
 mod errors;
 mod lifetimes;
 mod multis;
+mod quotas;
 mod random;
 mod reads;
 mod sequences;
@@ -213,4 +214,5 @@ fn assert_sound(tree: &Tree) {
     due.sort_unstable();
     assert_eq!(reapable, due, "what is due");
     assert!(tree.acls.len() >= lists.len(), "every ACL in use is kept");
+    assert_eq!(tree.quotas, tree.recounted_quotas(), "quotas");
 }
