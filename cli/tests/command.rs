@@ -105,7 +105,17 @@ fn a_file_configures_it_and_flags_win() {
     let mut conf = String::new();
     stream.read_to_string(&mut conf).expect("is text");
     assert!(conf.contains("tickTime=700\n") && conf.contains("minSessionTimeout=1400\n"), "{conf}");
-    for (text, said) in [("ticks = 1", "unknown field"), ("words = \"x\"", "no four-letter word")] {
+    for (text, said) in [
+        ("ticks = 1", "unknown field"),
+        ("words = \"x\"", "no four-letter word"),
+        ("tick-ms = \"x\"", "invalid type"),
+        ("tick-ms = 0", "a tick has at least 1 millisecond"),
+        ("id = 2", "id is for a durable member: it needs data too"),
+        (
+            "data = \"d\"\njoin = true",
+            "join is for a member among others: it needs peer-listen too",
+        ),
+    ] {
         std::fs::write(&file, text).expect("can be written");
         let output = synod().args(["serve", "--config", path]).output().expect("runs");
         assert_eq!(output.status.code(), Some(2));
@@ -158,6 +168,13 @@ fn commands_reach_a_server_by_tls() {
     assert_eq!(ask("20000", &["--ca", &ca, "--cert", &cert, "--key", &key]), Some(0));
     let output = synod().args(["serve", "--tls-cert", &cert]).output().expect("runs");
     assert_eq!(output.status.code(), Some(2), "the key is missing");
+    // A flag completes what a file begins.
+    std::fs::write(file("serve.toml"), format!("tls-cert = {cert:?}\n")).expect("written");
+    let serve =
+        Serve::start(&[&ANY[..], &["--config", &file("serve.toml"), "--tls-key", &key]].concat());
+    let mut command = synod();
+    command.args(["--server", &format!("zks://{}", serve.address), "--ca", &ca, "ls"]);
+    assert_eq!(command.output().expect("runs").status.code(), Some(0));
     for command in [&["serve", "--in-memory"][..], &["cluster", "status"]] {
         let output = synod().args(command).args(["--cert", &cert]).output().expect("runs");
         assert_eq!(output.status.code(), Some(2), "it is a client's option: {output:?}");

@@ -61,6 +61,8 @@ enum End {
     Ahead,
     #[error("the leader was lost while the session was opened")]
     Adrift,
+    #[error("the server stops")]
+    Stopping,
     #[error("all is said")]
     Done,
 }
@@ -80,10 +82,9 @@ impl End {
 pub(crate) async fn serve(stream: Box<dyn Stream>, peer: Arc<Peer>, shared: Arc<Shared>) {
     // TLS's handshake and that of the session have one time together.
     let deadline = Instant::now() + shared.config.limits.handshake;
-    let secured = timeout_at(deadline, shared.secure(stream)).await;
-    let mut connection = match secured.map_err(|_| End::HandshakeTimeout) {
-        Ok(Ok((stream, proved))) => Connection::new(stream, proved, peer, shared),
-        Ok(Err(error)) => return note_failed(&shared, &peer, &End::NotSecured(error)),
+    let secured = timeout_at(deadline, secure(stream, &peer, &shared)).await;
+    let mut connection = match secured.unwrap_or(Err(End::HandshakeTimeout)) {
+        Ok((stream, proved)) => Connection::new(stream, proved, peer, shared),
         Err(end) => return note_failed(&shared, &peer, &end),
     };
     let handshake = timeout_at(deadline, connection.handshake()).await;
@@ -105,6 +106,34 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, peer: Arc<Peer>, shared: Arc<
     };
     if matches!(end, End::Done | End::BadFrame(_)) {
         connection.linger().await;
+    }
+}
+
+/// Takes a connection in when it is its address's turn, by TLS if the port speaks it.
+async fn secure(
+    stream: Box<dyn Stream>,
+    peer: &Peer,
+    shared: &Shared,
+) -> Result<(Box<dyn Stream>, Option<Identity>), End> {
+    unless_stopped(peer, async {
+        // It counts as a request: who comes again and again waits like who asks again and again.
+        while let Err(until) = peer.pace.take(Instant::now()) {
+            sleep_until(until).await;
+        }
+        shared.secure(stream).await.map_err(End::NotSecured)
+    })
+    .await
+}
+
+/// Before a connection has its session, only the end of the server ends its outbox.
+async fn unless_stopped<T>(
+    peer: &Peer,
+    doing: impl Future<Output = Result<T, End>>,
+) -> Result<T, End> {
+    tokio::select! {
+        biased;
+        () = peer.outbox.ended() => Err(End::Stopping),
+        done = doing => done,
     }
 }
 
@@ -162,6 +191,7 @@ impl Connection {
 
     /// The first frame, or a word; `None` when the connection needs no more than an answer.
     async fn handshake(&mut self) -> Result<Option<Ticket>, End> {
+        let peer = Arc::clone(&self.peer);
         let payload = loop {
             if let Some(word) = words::recognize(&self.received) {
                 let answer = words::answer(word, &self.shared);
@@ -174,13 +204,14 @@ impl Connection {
             if let Some(payload) = take_frame(&mut self.received, min, max)? {
                 break payload;
             }
-            poll_fn(|cx| self.poll_read(cx)).await?;
+            unless_stopped(&peer, poll_fn(|cx| self.poll_read(cx))).await?;
         };
         count(&self.shared.counters.connects);
         count(&self.shared.counters.packets_received);
         count(&self.peer.packets_received);
         let hello = ConnectRequest::decode(payload)?;
-        match self.shared.member.open(&hello, self.proved.take(), &self.peer).await {
+        let opening = self.shared.member.open(&hello, self.proved.take(), &peer);
+        match unless_stopped(&peer, async { Ok(opening.await) }).await? {
             Ok(ticket) => {
                 count(&self.shared.counters.packets_sent);
                 count(&self.peer.packets_sent);

@@ -12,6 +12,10 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 /// Connections of one address; loopback is exempt.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 60;
 
+/// Addresses without a connection whose pace is still remembered: more cannot have been done with in
+/// the second that it takes to forget one.
+pub const RESTING_ADDRESSES_MAX: usize = 65_536;
+
 /// How long a client may take from its connection to its first whole frame, in milliseconds.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 
@@ -254,6 +258,9 @@ pub const NOTICE_MS: u64 = 2_000;
 
 /// Connections from other members, administration among them.
 pub const PEER_CONNECTIONS_MAX: usize = 1_024;
+
+/// Those of one address that have not said yet who they are.
+pub const PEER_HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
 
 /// How long a connection from another member may say nothing before it is closed, in
 /// milliseconds: the other side may have lost its power, which nobody tells.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::Shared;
 use crate::connection;
@@ -13,6 +14,7 @@ use crate::counters::count;
 use crate::limits::{ACCEPT_PAUSE_MS, STOP_MS_MAX};
 use crate::net::{Listener, Stream};
 use crate::roster::Peer;
+use crate::seldom::Seldom;
 
 /// Accepts until told to stop; then lets the connections end, and returns when they have.
 pub(crate) async fn listen(
@@ -21,6 +23,7 @@ pub(crate) async fn listen(
     mut stop: oneshot::Receiver<()>,
 ) {
     let mut tasks = JoinSet::new();
+    let lines = Seldom::default();
     loop {
         tokio::select! {
             biased;
@@ -28,7 +31,7 @@ pub(crate) async fn listen(
             _ = &mut stop => break,
             Some(ended) = tasks.join_next() => complain(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => take_in(stream, address, &shared, &mut tasks),
+                Ok((stream, address)) => take_in(stream, address, &shared, &mut tasks, &lines),
                 Err(error) => {
                     // One that went away while it waited says nothing about the next.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -61,10 +64,13 @@ fn take_in(
     address: SocketAddr,
     shared: &Arc<Shared>,
     tasks: &mut JoinSet<()>,
+    lines: &Seldom,
 ) {
     let since_ms = shared.config.clock.wall_ms();
     let Some(peer) = shared.roster.enter(address, since_ms, &shared.config.limits) else {
-        tracing::warn!(%address, "too many connections: one is refused");
+        if let Some(kept_back) = lines.may_say(Instant::now()) {
+            tracing::warn!(%address, kept_back, "too many connections: one is refused");
+        }
         return count(&shared.counters.connections_rejected);
     };
     let shared = Arc::clone(shared);

@@ -123,6 +123,14 @@ impl Outbox {
         waiting.fate
     }
 
+    /// The connection is to end. It takes what [`Outbox::changed`] waits for: nobody waits there
+    /// meanwhile.
+    pub(crate) async fn ended(&self) {
+        while self.lock().fate == Fate::Open {
+            self.changed().await;
+        }
+    }
+
     /// Something was appended, or the connection is to end.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;

@@ -1,4 +1,4 @@
-//! How fast the requests of one address may come.
+//! How fast the requests and connections of one address may come.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +39,20 @@ impl Pace {
         usize::try_from(requests).unwrap_or(usize::MAX)
     }
 
+    /// One more may be looked at, and counts; or the time when it may be asked again.
+    pub(crate) fn take(&self, now: Instant) -> Result<(), Instant> {
+        if self.allows(now) == 0 {
+            return Err(self.next_at());
+        }
+        self.spend(1, now);
+        Ok(())
+    }
+
+    /// Whether the address has been silent for so long that a new one would have the same.
+    pub(crate) fn is_rested(&self, now: Instant) -> bool {
+        *self.done() <= now
+    }
+
     /// When the next one may be; it is in the past if it may be now.
     pub(crate) fn next_at(&self) -> Instant {
         let done = *self.done();
@@ -73,6 +87,10 @@ mod tests {
         assert_eq!((pace.allows(at(9)), pace.allows(at(10)), pace.allows(at(500))), (0, 1, 50));
         // Silence earns a second, and no more.
         assert_eq!(pace.allows(at(60_000)), 100);
+        pace.spend(99, at(60_000));
+        assert_eq!(pace.take(at(60_000)), Ok(()));
+        assert_eq!(pace.take(at(60_000)), Err(at(60_010)));
+        assert!(!pace.is_rested(at(60_999)) && pace.is_rested(at(61_000)));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Who is connected: for the bounds on connections, for the words that list them, and for the
 //! end of the server.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
-use crate::limits::Limits;
+use crate::limits::{Limits, RESTING_ADDRESSES_MAX};
 use crate::outbox::{Fate, Outbox};
 use crate::pace::Pace;
 
@@ -43,14 +43,34 @@ struct Inner {
     peers: BTreeMap<u64, Arc<Peer>>,
     /// Looked up only, never iterated.
     by_address: HashMap<IpAddr, Address>,
+    /// Those whose last connection went, in that order; some of them have come again.
+    resting: VecDeque<IpAddr>,
     last_number: u64,
     closed: bool,
 }
 
-/// An address that has connections.
+/// An address that has connections, or had some a moment ago: its pace would begin anew if it
+/// were forgotten at once, and with each connection then.
 struct Address {
     connections: usize,
     pace: Arc<Pace>,
+}
+
+impl Inner {
+    /// Forgets addresses that would get a new pace like the one that they have.
+    fn forget_rested(&mut self, now: Instant) {
+        while let Some(ip) = self.resting.front() {
+            let address = self.by_address.get(ip).filter(|address| address.connections == 0);
+            if let Some(address) = address {
+                let has_room = self.resting.len() <= RESTING_ADDRESSES_MAX;
+                if has_room && !address.pace.is_rested(now) {
+                    return;
+                }
+                self.by_address.remove(ip);
+            }
+            self.resting.pop_front();
+        }
+    }
 }
 
 impl Roster {
@@ -67,6 +87,7 @@ impl Roster {
     ) -> Option<Arc<Peer>> {
         let ip = address.ip().to_canonical();
         let mut inner = self.lock();
+        inner.forget_rested(Instant::now());
         let of_address = inner.by_address.get(&ip).map_or(0, |address| address.connections);
         let is_free = ip.is_loopback() && !limits.loopback_is_bounded;
         let exempt = limits.connections_per_address_max == 0 || is_free;
@@ -109,9 +130,10 @@ impl Roster {
         if let Some(address) = inner.by_address.get_mut(&ip) {
             address.connections -= 1;
             if address.connections == 0 {
-                inner.by_address.remove(&ip);
+                inner.resting.push_back(ip);
             }
         }
+        inner.forget_rested(Instant::now());
     }
 
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
@@ -133,5 +155,50 @@ impl Roster {
         for peer in self.peers() {
             peer.outbox.end(Fate::Drain);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_comes_again_goes_on_at_the_pace_that_it_had() {
+        let roster = Roster::default();
+        let limits = Limits { requests_per_second_max: 10, ..Limits::default() };
+        let address: SocketAddr = "10.0.0.1:1".parse().expect("an address");
+        let peer = roster.enter(address, 0, &limits).expect("there is room");
+        peer.pace.spend(10, Instant::now());
+        for _ in 0..3 {
+            roster.leave(&roster.peers()[0]);
+            let again = roster.enter(address, 0, &limits).expect("there is room");
+            assert_eq!(again.pace.allows(Instant::now()), 0);
+        }
+        roster.leave(&roster.peers()[0]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let other = "10.0.0.2:1".parse().expect("an address");
+        let other = roster.enter(other, 0, &limits).expect("there is room");
+        assert_eq!(roster.lock().by_address.len(), 1, "the first has rested");
+        roster.leave(&other);
+        let inner = roster.lock();
+        assert_eq!((inner.by_address.len(), inner.resting.len()), (0, 0), "it asked nothing");
+    }
+
+    /// However many come and go in a moment.
+    #[tokio::test(start_paused = true)]
+    async fn so_many_addresses_are_remembered_and_no_more() {
+        let roster = Roster::default();
+        let limits = Limits { requests_per_second_max: 1, ..Limits::default() };
+        for number in 0..RESTING_ADDRESSES_MAX as u32 + 9 {
+            let address = SocketAddr::from((number.to_be_bytes(), 1));
+            let peer = roster.enter(address, 0, &limits).expect("there is room");
+            peer.pace.spend(1, Instant::now());
+            roster.leave(&peer);
+        }
+        let inner = roster.lock();
+        assert!(inner.by_address.len() <= RESTING_ADDRESSES_MAX, "{}", inner.by_address.len());
+        assert!(inner.resting.len() <= RESTING_ADDRESSES_MAX, "{}", inner.resting.len());
     }
 }

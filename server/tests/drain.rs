@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, BytesMut};
 use common::{exists, new_session};
 use synod_core::wire::{ConnectRequest, encode_request};
-use synod_server::limits::{DRAIN_MS_MAX, LINGER_MS_MAX};
+use synod_server::limits::{DRAIN_MS_MAX, LINGER_MS_MAX, STOP_LINGER_MS_MAX};
 use synod_server::net::{Listener, Net, NetFuture, Stream};
 use synod_server::{Config, Server};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -130,4 +130,26 @@ async fn a_client_that_takes_its_last_replies_by_the_byte_is_given_up() {
     let taken = *taken.lock().expect("no panic");
     assert!(taken > 30, "it was given its time: {taken} bytes");
     server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_stops_at_once_though_a_client_is_silent_in_its_handshake() {
+    let mut hello = BytesMut::new();
+    new_session().encode(&mut hello);
+    for said_bytes in [0, 3, hello.len() - 1] {
+        let says = BytesMut::from(&hello[..said_bytes]);
+        let (_ended, ended) = oneshot::channel();
+        let pause = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let client = Slow { says, pause, taken: Arc::default(), _ended };
+        let waiting = Arc::new(Mutex::new(Some(client)));
+        let net: Arc<dyn Net> = Arc::new(One(Arc::clone(&waiting)));
+        let server = Server::start(Config { net, ..common::config() }).await.expect("starts");
+        while waiting.lock().expect("no panic").is_some() {
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        server.stop().await;
+        ended.await.expect_err("the server drops it");
+        assert!(begun.elapsed() <= Duration::from_millis(STOP_LINGER_MS_MAX), "{said_bytes} bytes");
+    }
 }

@@ -66,7 +66,8 @@ impl Serve {
             }
             Err(error) => {
                 crate::complain!("synod: {error}");
-                return Exit::Failure;
+                let usage = matches!(error, StartError::Config(_));
+                return if usage { Exit::Usage } else { Exit::Failure };
             }
         };
         let address = server.local_addr();
@@ -180,12 +181,33 @@ struct Membership {
 
 impl Membership {
     fn config(self) -> Result<Option<MemberConfig>, String> {
+        let (ca, certificate, key) = &self.tls;
+        let of_peers = [
+            ("peer-advertise", self.peer_advertise.is_some()),
+            ("cluster", self.cluster.is_some()),
+            ("join", self.join),
+            ("peer-tls-ca", ca.is_some()),
+            ("peer-tls-cert", certificate.is_some()),
+            ("peer-tls-key", key.is_some()),
+            ("insecure-peers", self.insecure_peers),
+        ];
+        let of_data = [
+            ("id", self.id.is_some()),
+            ("peer-listen", self.peer_listen.is_some()),
+            ("heartbeat-ms", self.heartbeat_ms.is_some()),
+            ("election-ms", self.election_ms.is_some()),
+            ("snapshot-entries", self.snapshot_entries.is_some()),
+        ];
+        let first = |options: &[(&'static str, bool)]| {
+            options.iter().find(|(_, given)| *given).map(|(name, _)| *name)
+        };
+        if let (Some(option), None) = (first(&of_peers), &self.peer_listen) {
+            return Err(format!("{option} is for a member among others: it needs peer-listen too"));
+        }
         let Some(data) = self.data else {
-            let durable = self.id.is_some() || self.peer_listen.is_some() || self.cluster.is_some();
-            return if durable || self.join {
-                Err("a member of a cluster needs a data folder: give --data".to_owned())
-            } else {
-                Ok(None)
+            return match first(&of_data) {
+                Some(option) => Err(format!("{option} is for a durable member: it needs data too")),
+                None => Ok(None),
             };
         };
         if self.in_memory {
@@ -243,6 +265,10 @@ fn set_client_tls(
 ) -> Result<(), String> {
     use synod_server::tls::{CertificateName, ClientTls};
     match own {
+        (Some(_), Some(_)) if client_name.is_some() && client_ca.is_none() => {
+            Err("tls-client-name is for clients with certificates: it needs tls-client-ca too"
+                .to_owned())
+        }
         (Some(certificate), Some(key)) => {
             let mut tls = ClientTls::new(certificate, key);
             tls.client_ca = client_ca;
@@ -253,7 +279,7 @@ fn set_client_tls(
             config.tls = Some(tls);
             Ok(())
         }
-        (None, None) if client_ca.is_none() => Ok(()),
+        (None, None) if client_ca.is_none() && client_name.is_none() => Ok(()),
         _ => Err("tls-cert and tls-key go together, and tls-client-ca with them".to_owned()),
     }
 }

@@ -1,4 +1,5 @@
-//! What `synod serve` can be told, by flags and by a file.
+//! What `synod serve` can be told, by flags and by a file. What one of them needs may be in the other:
+//! it is judged when both are read.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,26 +13,26 @@ use synod_server::Limits;
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Settings {
-    /// Where to listen [default: 127.0.0.1:2181].
-    #[arg(long, value_name = "ADDR")]
+    /// Where to listen, an IP address and a port [default: 127.0.0.1:2181].
+    #[arg(long, value_name = "IP:PORT")]
     pub(super) listen: Option<SocketAddr>,
 
     /// PEM file of the server's certificate: clients speak TLS then.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,
 
     /// PEM file of its private key.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
 
     /// PEM file of the authorities that sign clients' certificates: who shows none is refused
     /// then, and who shows one is known by it in ACLs of the scheme x509.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE")]
     pub(super) tls_client_ca: Option<PathBuf>,
 
     /// What a client's certificate is known by: its subject, as to ZooKeeper, or the first URI or
     /// DNS name of its alternative names [default: subject].
-    #[arg(long, value_name = "NAME", requires = "tls_client_ca")]
+    #[arg(long, value_name = "NAME")]
     pub(super) tls_client_name: Option<ClientName>,
 
     /// Listen beyond loopback without TLS: whoever is on the way reads passwords and data.
@@ -138,57 +139,57 @@ pub(super) struct Settings {
     pub(super) in_memory: bool,
 
     /// The number of this member, 1 to 255; it stays with the folder [default: 1].
-    #[arg(long, value_name = "ID", requires = "data")]
+    #[arg(long, value_name = "ID")]
     pub(super) id: Option<u64>,
 
     /// Where the other members reach this one; without it the member stays alone.
-    #[arg(long, value_name = "HOST:PORT", requires = "data")]
+    #[arg(long, value_name = "HOST:PORT")]
     pub(super) peer_listen: Option<String>,
 
     /// What the other members are told to reach this one at [default: where it listens].
-    #[arg(long, value_name = "HOST:PORT", requires = "peer_listen")]
+    #[arg(long, value_name = "HOST:PORT")]
     pub(super) peer_advertise: Option<String>,
 
     /// The members that found a cluster together, itself among them, all told the same; it counts
     /// while the folder is new.
-    #[arg(long, value_name = "ID=HOST:PORT,…", requires = "peer_listen")]
+    #[arg(long, value_name = "ID=HOST:PORT,…")]
     pub(super) cluster: Option<String>,
 
     /// Found no cluster: wait until `synod cluster add` takes this member into one.
-    #[arg(long, requires = "peer_listen", conflicts_with = "cluster")]
+    #[arg(long, conflicts_with = "cluster")]
     #[serde(default)]
     pub(super) join: bool,
 
     /// PEM file of the authority that signs the members' certificates; with TLS they prove
     /// themselves to each other by these.
-    #[arg(long, value_name = "FILE", requires = "peer_tls_cert", requires = "peer_listen")]
+    #[arg(long, value_name = "FILE")]
     pub(super) peer_tls_ca: Option<PathBuf>,
 
     /// PEM file of this member's certificate.
-    #[arg(long, value_name = "FILE", requires = "peer_tls_key")]
+    #[arg(long, value_name = "FILE")]
     pub(super) peer_tls_cert: Option<PathBuf>,
 
     /// PEM file of its private key.
-    #[arg(long, value_name = "FILE", requires = "peer_tls_ca")]
+    #[arg(long, value_name = "FILE")]
     pub(super) peer_tls_key: Option<PathBuf>,
 
     /// Let members reach each other beyond loopback without TLS: whoever reaches that port speaks
     /// for a member.
-    #[arg(long, requires = "peer_listen")]
+    #[arg(long)]
     #[serde(default)]
     pub(super) insecure_peers: bool,
 
     /// How often a leader is heard of, in milliseconds [default: 75].
-    #[arg(long, value_name = "MS", requires = "data")]
+    #[arg(long, value_name = "MS")]
     pub(super) heartbeat_ms: Option<u64>,
 
     /// A leader's lease in milliseconds: a follower that has not heard of it for that long, and
     /// two fifths of it to all of it again, wants to lead [default: 250].
-    #[arg(long, value_name = "MS", requires = "data")]
+    #[arg(long, value_name = "MS")]
     pub(super) election_ms: Option<u64>,
 
     /// Entries of the log after which a snapshot is made [default: 100000].
-    #[arg(long, value_name = "COUNT", requires = "data")]
+    #[arg(long, value_name = "COUNT")]
     pub(super) snapshot_entries: Option<u64>,
 }
 

@@ -206,6 +206,7 @@ impl Driver {
                     Ok(welcome) if welcome.session != core.id => return false,
                     Ok(welcome) => {
                         core.inbox.prove_until(proved_until(sent, welcome.timeout));
+                        core.set_kind(ground.kind());
                         core.set_link(Some(welcome.link));
                         if renew(&core, &auths, since).await {
                             return true;

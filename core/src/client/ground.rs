@@ -42,6 +42,19 @@ pub enum ServerKind {
 }
 
 impl ServerKind {
+    pub(crate) const ALL: [ServerKind; 5] = [
+        ServerKind::Unknown,
+        ServerKind::Embedded,
+        ServerKind::Synod,
+        ServerKind::Apache,
+        ServerKind::Keeper,
+    ];
+
+    /// Where it stands among them.
+    pub(crate) fn place(self) -> usize {
+        ServerKind::ALL.iter().position(|kind| *kind == self).unwrap_or_default()
+    }
+
     /// Whether the coordinator keeps sessions such that their deadlines are proof: a ping is
     /// answered only by who could expire the session.
     pub(crate) fn deadline_is_proof(self) -> bool {

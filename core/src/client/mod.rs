@@ -247,7 +247,7 @@ impl Client {
 
     /// What this client stands on.
     pub fn server_kind(&self) -> ServerKind {
-        self.session().core.kind
+        self.session().core.kind()
     }
 
     /// The highest zxid that the present session has seen.

@@ -41,7 +41,8 @@ pub(crate) struct SessionCore {
     /// It is one server's alone, which only reads: nothing proves it, and it ends with its
     /// connection.
     pub(crate) read_only: bool,
-    pub(crate) kind: ServerKind,
+    /// What the servers are, as far as is known: a place in [`ServerKind::ALL`].
+    kind: AtomicUsize,
     /// Bounds what is under way, by size.
     outstanding: Semaphore,
     slots_taken: AtomicUsize,
@@ -105,12 +106,20 @@ impl SessionCore {
             waiting: Mutex::default(),
             inline,
             read_only: false,
-            kind,
+            kind: AtomicUsize::new(kind.place()),
             outstanding: Semaphore::new(OUTSTANDING_UNITS_MAX as usize),
             slots_taken: AtomicUsize::new(0),
             cleanups: Mutex::default(),
             cleanup_added: Notify::new(),
         }
+    }
+
+    pub(crate) fn kind(&self) -> ServerKind {
+        ServerKind::ALL.get(self.kind.load(Ordering::Relaxed)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_kind(&self, kind: ServerKind) {
+        self.kind.store(kind.place(), Ordering::Relaxed);
     }
 
     pub(crate) fn set_link(&self, link: Option<Box<dyn Link>>) {
@@ -267,8 +276,9 @@ impl SessionCore {
         arm: Option<Arm>,
         subject: Subject,
     ) -> Result<(Response, Zxid), Error> {
-        if let Some(what) = self.kind.lacks(&request) {
-            return Err(Error::Unsupported { what, ground: self.kind.to_string() });
+        let kind = self.kind();
+        if let Some(what) = kind.lacks(&request) {
+            return Err(Error::Unsupported { what, ground: kind.to_string() });
         }
         // An inline ground has answered before there could be a second request.
         let _permit = match self.inline {
@@ -400,7 +410,7 @@ impl Session {
     /// whose followers answer pings themselves: there the deadline is advice, and only a fence
     /// (or a guarded transaction) is safe.
     pub fn deadline_is_proof(&self) -> bool {
-        self.core.kind.deadline_is_proof() && !self.core.read_only
+        self.core.kind().deadline_is_proof() && !self.core.read_only
     }
 
     pub(crate) fn inbox(&self) -> &Inbox {

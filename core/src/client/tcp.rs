@@ -1,7 +1,7 @@
 //! The ground of servers: the ZooKeeper protocol over TCP, with TLS or without.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -77,7 +77,10 @@ pub(super) struct Tcp {
     sasl: Option<Sasl>,
     /// Which server is tried next.
     next: Mutex<usize>,
-    kind: OnceLock<ServerKind>,
+    /// What the servers are; `Unknown` until one has said it.
+    kind: Mutex<ServerKind>,
+    /// Whether they are to be asked what they are.
+    asks_kind: bool,
 }
 
 impl Tcp {
@@ -96,8 +99,8 @@ impl Tcp {
             let other = u64::from_le_bytes(random) % (place as u64 + 1);
             servers.swap(place, other as usize);
         }
-        let kind = kind.map(OnceLock::from).unwrap_or_default();
-        Tcp { servers, transport, sasl, next: Mutex::new(0), kind }
+        let (asks_kind, kind) = (kind.is_none(), Mutex::new(kind.unwrap_or_default()));
+        Tcp { servers, transport, sasl, next: Mutex::new(0), kind, asks_kind }
     }
 
     fn next_server(&self) -> &str {
@@ -128,11 +131,12 @@ impl Ground for Tcp {
         let limit = (hello.timeout / 3).min(Duration::from_millis(CONNECT_ATTEMPT_MS_MAX));
         match timeout(limit, self.establish(server, &hello)).await {
             Ok(Ok((stream, reply))) => {
-                if self.kind.get().is_none() {
+                // Also after one that gave no answer: the next one may.
+                if self.asks_kind && self.kind() == ServerKind::Unknown {
                     let asking = timeout(limit, kind_of(&self.transport, server));
                     let kind = asking.await.unwrap_or_default();
                     debug!(server, ?kind, "found out what the server is");
-                    self.kind.get_or_init(|| kind);
+                    *lock(&self.kind) = kind;
                 }
                 welcome(stream, reply, inbox)
             }
@@ -161,7 +165,7 @@ impl Ground for Tcp {
     }
 
     fn kind(&self) -> ServerKind {
-        self.kind.get().copied().unwrap_or_default()
+        *lock(&self.kind)
     }
 }
 

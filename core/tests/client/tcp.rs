@@ -39,6 +39,15 @@ impl Server {
         Client::builder().servers(self.address()).server_kind(ServerKind::Synod)
     }
 
+    /// Takes a connection on which it is asked what it is, and answers that.
+    async fn asked(&self, answer: &[u8]) {
+        let (mut stream, _) = self.listener.accept().await.expect("it listens");
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).await.expect("a word");
+        assert_eq!(&word, b"srvr");
+        stream.write_all(answer).await.expect("is taken");
+    }
+
     /// Takes a connection and reads what the client says first.
     async fn accept(&self) -> (Connection, Hello) {
         let (stream, _) = self.listener.accept().await.expect("it listens");
@@ -176,6 +185,31 @@ async fn a_session_that_the_server_calls_over_is_expired_at_once() {
     let (mut again, _) = server.accept().await;
     again.welcome(Duration::ZERO).await;
     assert_eq!(over(&session).await, SessionEnd::Expired, "not tried again until its deadline");
+}
+
+#[tokio::test]
+async fn a_server_that_did_not_say_what_it_is_is_asked_again() {
+    let server = Server::start().await;
+    let timeout = Duration::from_secs(60);
+    let builder = Client::builder().servers(server.address());
+    let (client, connection) = tokio::join!(builder.connect(), async {
+        let (mut connection, _) = server.accept().await;
+        connection.welcome(timeout).await;
+        server.asked(b"").await;
+        connection
+    });
+    let client = client.expect("there is a server");
+    assert_eq!(client.server_kind(), ServerKind::Unknown);
+    drop(connection);
+    let (mut connection, _) = server.accept().await;
+    connection.welcome(timeout).await;
+    server.asked(b"Zookeeper version: 3.9.3, built on some day\n").await;
+    let known = async {
+        while client.server_kind() != ServerKind::Apache {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(timeout, known).await.expect("it is told");
 }
 
 /// So some servers answer who asks for a session that is gone.

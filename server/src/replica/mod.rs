@@ -45,6 +45,7 @@ mod runtime;
 mod snapshots;
 mod start;
 mod storage;
+mod strangers;
 pub(crate) mod types;
 
 #[cfg(test)]

@@ -24,12 +24,14 @@ use super::handshake::{self, ClusterId, Hello, Purpose};
 use super::messages::{self, Append, AppendResult, kind};
 use super::network::unexpected;
 use super::snapshots::{self, Receiving, SnapshotFiles, signs_of_life};
+use super::strangers::{Stranger, Strangers};
 use super::types::{Runtime, Types};
 use crate::limits::{
     ACCEPT_PAUSE_MS, APPEND_BYTES_IN_FLIGHT_SOFT, APPENDS_IN_FLIGHT_MAX, PEER_CONNECTIONS_MAX,
     PEER_HANDSHAKE_MS_MAX, PEER_IDLE_MS_MAX, PEER_OUTPUT_BYTES_SOFT,
 };
 use crate::net::{Listener, Stream};
+use crate::seldom::Seldom;
 
 /// What else there is to a member.
 pub(crate) trait PeerHooks: Send + Sync + 'static {
@@ -69,6 +71,9 @@ pub(crate) struct Peers<SM: RaftStateMachine<Types>, F, H> {
     /// What the generators of the connections' tasks are seeded from.
     seed: u64,
     receiving: Receiving,
+    strangers: Arc<Strangers>,
+    /// Log lines that whoever reaches the port can cause.
+    lines: Seldom,
 }
 
 impl<SM, F, H> Peers<SM, F, H>
@@ -84,7 +89,16 @@ where
         hooks: H,
         seed: u64,
     ) -> Peers<SM, F, H> {
-        Peers { caller, raft, files, hooks, seed, receiving: Receiving::default() }
+        Peers {
+            caller,
+            raft,
+            files,
+            hooks,
+            seed,
+            receiving: Receiving::default(),
+            strangers: Arc::default(),
+            lines: Seldom::default(),
+        }
     }
 
     /// Accepts until told to stop, or until whoever could tell is gone. The connections end with
@@ -102,12 +116,16 @@ where
                 _ = &mut stop => break,
                 Some(ended) = tasks.join_next() => complain(ended),
                 incoming = listener.accept() => match incoming {
-                    Ok((_, address)) if tasks.len() >= PEER_CONNECTIONS_MAX => {
-                        tracing::warn!(%address, "too many connections of members: one is refused");
-                    }
                     Ok((stream, address)) => {
+                        let stranger = self.strangers.enter(address.ip());
+                        let Some(stranger) =
+                            stranger.filter(|_| tasks.len() < PEER_CONNECTIONS_MAX)
+                        else {
+                            self.warn(address, &"too many connections of members");
+                            continue;
+                        };
                         accepted += 1;
-                        let serving = Arc::clone(&self).serve(stream, address);
+                        let serving = Arc::clone(&self).serve(stream, address, stranger);
                         // Consensus draws from the generator of the task that calls it.
                         let seed = self.seed.wrapping_add(accepted);
                         tasks.spawn(Runtime::scope(seed, serving));
@@ -123,7 +141,19 @@ where
         tasks.shutdown().await;
     }
 
-    async fn serve(self: Arc<Self>, mut stream: Box<dyn Stream>, address: SocketAddr) {
+    /// Says why a connection is closed, if nothing like it was said a moment ago.
+    fn warn(&self, address: SocketAddr, why: &dyn std::fmt::Display) {
+        if let Some(kept_back) = self.lines.may_say(tokio::time::Instant::now()) {
+            tracing::warn!(%address, %why, kept_back, "a connection to the members' port is closed");
+        }
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        mut stream: Box<dyn Stream>,
+        address: SocketAddr,
+        stranger: Stranger,
+    ) {
         let limit = Duration::from_millis(PEER_HANDSHAKE_MS_MAX);
         let adopt = |cluster| self.hooks.adopt(cluster);
         let receiving = handshake::receive(&mut *stream, self.caller.identity(), adopt);
@@ -135,14 +165,13 @@ where
                 return;
             }
             Ok(Err(error)) => {
-                tracing::warn!(%address, %error, "a connection that is no member's is closed");
-                return;
+                return self.warn(address, &format_args!("it is no member's: {error}"));
             }
             Err(_) => {
-                tracing::warn!(%address, "a connection of a member said nothing in time");
-                return;
+                return self.warn(address, &"it said nothing in time");
             }
         };
+        drop(stranger);
         let Hello { from, purpose, .. } = hello;
         let outcome = match purpose {
             Purpose::Append | Purpose::Heartbeat => {

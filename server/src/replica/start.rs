@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::RaftOf;
 use super::caller::Caller;
 use super::config::MemberConfig;
-use super::courier::Courier;
+use super::courier::{Courier, LeaderLine};
 use super::files::{Files, SnapshotData};
 use super::founding::{self, Begin, Plan};
 use super::handshake::{ClusterId, Identity};
@@ -171,6 +171,7 @@ async fn start_in_scope<D: Disk>(
         clock: Arc::clone(&config.clock),
         lease: member_config.timing.election_max,
         frame_bytes_soft: config.limits.courier_frame_bytes_soft,
+        leader_line: LeaderLine::default(),
     });
     // Once it answers, it has told what it found in the log.
     let consensus = |error: &dyn std::fmt::Display| StartError::Consensus(error.to_string());

@@ -8,9 +8,11 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `frames` | what a courier and a leader say to each other, as frames |
+//! | `leader_line` | who leads, told to the log |
 //! | `proposed` | entries that were proposed and whose fate is not known |
 
 mod frames;
+mod leader_line;
 mod proposed;
 
 use std::collections::VecDeque;
@@ -32,6 +34,7 @@ use self::frames::{
     ASK_INDEX, DIGEST, INDEX, PROPOSE, TOUCH, TOUCHED, decode_entries, decode_sessions,
     encode_sessions, next_if, pack, sessions_of,
 };
+pub(super) use self::leader_line::LeaderLine;
 use self::proposed::Proposed;
 use super::caller::Caller;
 use super::frame::{self, Frame, Wire};
@@ -86,6 +89,7 @@ pub(super) struct Courier<D: Disk> {
     pub(super) lease: Duration,
     /// See [`COURIER_FRAME_BYTES_SOFT`](crate::limits::COURIER_FRAME_BYTES_SOFT).
     pub(super) frame_bytes_soft: usize,
+    pub(super) leader_line: LeaderLine,
 }
 
 impl<D: Disk> Courier<D> {
@@ -101,12 +105,16 @@ impl<D: Disk> Courier<D> {
                     self.follow(&mut metrics, &now, *leader, address, role).await
                 }
                 Standing::Looking => {
+                    self.leader_line.tell(leader_line::Standing::Leaderless);
                     self.member.assume(Role::Looking);
                     self.changed(&mut metrics, &now).await
                 }
             };
             tracing::debug!(?now, %lost, "the courier leaves");
             self.member.lose_leader();
+            if matches!(lost, Lost::NoQuorum) {
+                self.leader_line.tell(leader_line::Standing::LeadsAlone);
+            }
             match lost {
                 Lost::Ended => return,
                 // The same leader may be there again in a moment.
@@ -140,6 +148,7 @@ impl<D: Disk> Courier<D> {
             }
         }
         let Ok(leader) = self.raft.as_leader() else { return Lost::Changed };
+        self.leader_line.tell(leader_line::Standing::Leads);
         self.member.assume(Role::Leader);
         let mut proposed = Proposed::default();
         let mut asked = Asked::default();
@@ -337,6 +346,7 @@ impl<D: Disk> Courier<D> {
                 }
             }
         };
+        self.leader_line.tell(leader_line::Standing::Follows(leader));
         self.member.assume(role);
         let mut wire = Wire::new(stream);
         let mut asked = Asked::default();
