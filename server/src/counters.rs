@@ -68,6 +68,19 @@ impl Counters {
         let _ = self.latency_micros_min_plus_1.fetch_update(Relaxed, Relaxed, lower);
     }
 
+    /// Counts packets and latencies anew.
+    pub(crate) fn reset(&self) {
+        let all = [
+            &self.packets_received,
+            &self.packets_sent,
+            &self.latency_micros_sum,
+            &self.latency_count,
+            &self.latency_micros_min_plus_1,
+            &self.latency_micros_max,
+        ];
+        all.into_iter().for_each(|counter| counter.store(0, Relaxed));
+    }
+
     pub(crate) fn latency(&self) -> Latency {
         Latency {
             count: self.latency_count.load(Relaxed),

@@ -250,6 +250,9 @@ pub const FOUNDING_PAUSE_MS: u64 = 200;
 /// whether others know it: each that misses it has called by then.
 pub const FOUNDING_QUIET_ELECTIONS: u32 = 4;
 
+/// Sessions, ephemeral znodes or watches that a four-letter word lists; it says nothing of the rest.
+pub const WORD_ENTRIES_MAX: usize = 100_000;
+
 /// How often a log line of one kind that others can cause is written, in milliseconds.
 pub const SELDOM_MS: u64 = 1_000;
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -30,6 +31,14 @@ pub(crate) struct Peer {
     pub(crate) runnable: AtomicBool,
     pub(crate) packets_received: AtomicU64,
     pub(crate) packets_sent: AtomicU64,
+}
+
+impl Peer {
+    /// Counts packets anew.
+    pub(crate) fn reset(&self) {
+        self.packets_received.store(0, Relaxed);
+        self.packets_sent.store(0, Relaxed);
+    }
 }
 
 /// All connections, in the order in which they came.

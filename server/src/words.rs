@@ -3,6 +3,8 @@
 //! The formats are ZooKeeper's, since parsers read them; the figures are this server's own, and
 //! what it does not count it does not show.
 
+mod lists;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::str::FromStr;
@@ -17,10 +19,7 @@ pub const VERSION: &str =
     concat!("3.9.3-synod-", env!("CARGO_PKG_VERSION"), ", built on 11/22/2026 00:00 UTC");
 
 /// What ZooKeeper answers as a word, besides those of [`Word`]. They are not allowed here.
-const OTHERS: [&[u8; 4]; 13] = [
-    b"crst", b"dirs", b"dump", b"gtmk", b"hash", b"lead", b"lsnp", b"obsr", b"orst", b"srst",
-    b"stmk", b"wchc", b"wchp",
-];
+const OTHERS: [&[u8; 4]; 7] = [b"gtmk", b"hash", b"lead", b"lsnp", b"obsr", b"orst", b"stmk"];
 
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $word:ident = $text:literal,)*) => {
@@ -62,6 +61,18 @@ words! {
     Cons = "cons",
     /// How many watches there are.
     Wchs = "wchs",
+    /// Who watches what, by session.
+    Wchc = "wchc",
+    /// Who watches what, by path.
+    Wchp = "wchp",
+    /// Its sessions, and their ephemeral znodes.
+    Dump = "dump",
+    /// What it takes on disk.
+    Dirs = "dirs",
+    /// Counts the packets and latencies of the server anew.
+    Srst = "srst",
+    /// Counts the packets of each connection anew.
+    Crst = "crst",
 }
 
 /// A set of words.
@@ -106,7 +117,8 @@ impl fmt::Debug for Words {
 /// A word that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no four-letter word; there are srvr, ruok, mntr, isro, stat, envi, conf, cons, wchs"
+    "{0:?} is no four-letter word that is answered; there are srvr, ruok, mntr, isro, stat, envi, conf, \
+     cons, wchs, wchc, wchp, dump, dirs, srst, crst"
 )]
 pub struct UnknownWord(String);
 
@@ -164,6 +176,18 @@ pub(crate) fn answer(asked: Asked, shared: &Shared) -> String {
         Word::Conf => configuration(&mut out, shared),
         Word::Cons => connections(&mut out, shared, true),
         Word::Wchs => watches(&mut out, shared),
+        Word::Wchc => lists::watches_by_session(&mut out, shared),
+        Word::Wchp => lists::watches_by_path(&mut out, shared),
+        Word::Dump => lists::dump(&mut out, shared),
+        Word::Dirs => lists::folders(&mut out, shared),
+        Word::Srst => {
+            shared.counters.reset();
+            writeln!(out, "Server stats reset.")
+        }
+        Word::Crst => {
+            shared.roster.peers().iter().for_each(|peer| peer.reset());
+            writeln!(out, "Connection stats reset.")
+        }
     };
     written.expect("a string takes everything");
     out
@@ -242,9 +266,13 @@ fn watches(out: &mut String, shared: &Shared) -> fmt::Result {
 fn configuration(out: &mut String, shared: &Shared) -> fmt::Result {
     let config = &shared.config;
     let timeouts_ms = config.session_timeouts_ms();
-    writeln!(out, "clientPort={}", shared.local_address.port())?;
-    writeln!(out, "clientPortAddress={}", shared.local_address)?;
-    writeln!(out, "secureClientPort=-1")?;
+    let (own, other) = match config.is_secure() {
+        true => ("secureClientPort", "clientPort"),
+        false => ("clientPort", "secureClientPort"),
+    };
+    writeln!(out, "{own}={}", shared.local_address.port())?;
+    writeln!(out, "{own}Address={}", shared.local_address)?;
+    writeln!(out, "{other}=-1")?;
     writeln!(out, "tickTime={}", config.tick_ms)?;
     writeln!(out, "maxClientCnxns={}", config.limits.connections_per_address_max)?;
     writeln!(out, "maxCnxns={}", config.limits.connections_max)?;
@@ -326,7 +354,7 @@ mod tests {
     #[test]
     fn a_word_is_recognized_by_its_first_four_bytes_alone() {
         assert_eq!(recognize(b"ruok\r\n"), Some(Asked::Word(Word::Ruok)));
-        assert_eq!(recognize(b"wchc"), Some(Asked::Other(b"wchc")));
+        assert_eq!(recognize(b"gtmk"), Some(Asked::Other(b"gtmk")));
         assert_eq!(recognize(b"GET "), None);
         assert_eq!(recognize(b"ruo"), None);
     }

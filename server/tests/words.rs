@@ -48,7 +48,7 @@ async fn the_words_that_monitors_ask_are_answered_by_default() {
 #[tokio::test]
 async fn a_word_that_is_not_allowed_is_refused_as_zookeeper_does() {
     let server = start(config()).await;
-    for asked in ["stat", "envi", "conf", "cons", "wchs", "dump", "wchc", "crst"] {
+    for asked in ["stat", "envi", "conf", "cons", "wchs", "dump", "wchc", "crst", "gtmk", "hash"] {
         let refusal = format!("{asked} is not executed because it is not in the whitelist.\n");
         assert_eq!(word(&server, asked).await, refusal);
     }
@@ -141,6 +141,53 @@ async fn the_environment_and_the_configuration_are_told() {
     for line in [&*format!("clientPort={port}"), "tickTime=2000", "minSessionTimeout=4000"] {
         assert!(conf.lines().any(|there| there == line), "{line} in {conf}");
     }
-    assert_eq!(Word::ALL.len(), 9, "a word more needs a test more");
+    assert!(conf.contains("secureClientPort=-1\n"), "{conf}");
+    assert_eq!(Word::ALL.len(), 15, "a word more needs a test more");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn sessions_ephemerals_and_watches_are_listed() {
+    let server = start(all()).await;
+    assert_eq!(
+        word(&server, "dump").await,
+        "SessionTracker dump:\nGlobal Sessions(0):\nephemeral nodes dump:\n\
+         Sessions with Ephemerals (0):\nConnections dump:\n"
+    );
+    let (mut one, mut two) = (Raw::open(&server).await, Raw::open(&server).await);
+    let session = |raw: &Raw| raw.welcome.as_ref().expect("has a session").session;
+    let (first, second) = (session(&one), session(&two));
+    for path in ["/b", "/a"] {
+        two.call(&create(path, b"", CreateMode::Ephemeral)).await.expect("is created");
+        one.call(&exists(path, true)).await.expect("is there");
+    }
+    two.call(&exists("/a", true)).await.expect("is there");
+    assert_eq!(
+        word(&server, "dump").await,
+        format!(
+            "SessionTracker dump:\nGlobal Sessions(2):\n{first}\t10000ms\n{second}\t10000ms\n\
+             ephemeral nodes dump:\nSessions with Ephemerals (1):\n{second}:\n\t/a\n\t/b\n\
+             Connections dump:\n"
+        )
+    );
+    let by_session = format!("{first}\n\t/a\n\t/b\n{second}\n\t/a\n\n");
+    assert_eq!(word(&server, "wchc").await, by_session);
+    let by_path = format!("/a\n\t{first}\n\t{second}\n/b\n\t{first}\n\n");
+    assert_eq!(word(&server, "wchp").await, by_path);
+    assert_eq!(word(&server, "dirs").await, "datadir_size: 0\nlogdir_size: 0\n");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn figures_are_counted_anew_on_demand() {
+    let server = start(all()).await;
+    let mut raw = Raw::open(&server).await;
+    raw.call(&exists("/", false)).await.expect("is there");
+    assert_eq!(word(&server, "srst").await, "Server stats reset.\n");
+    let srvr = word(&server, "srvr").await;
+    assert!(srvr.contains("Received: 0\nSent: 0\n"), "{srvr}");
+    assert!(word(&server, "stat").await.contains("recved=2,sent=2)"));
+    assert_eq!(word(&server, "crst").await, "Connection stats reset.\n");
+    assert!(word(&server, "stat").await.contains("[1](queued=0,recved=0,sent=0)"));
     server.stop().await;
 }

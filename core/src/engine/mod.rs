@@ -494,6 +494,16 @@ impl Engine {
         self.sessions.iter()
     }
 
+    /// Paths of a session's ephemeral znodes, sorted.
+    pub fn ephemerals_of(&self, id: SessionId) -> Vec<Arc<str>> {
+        self.tree.ephemerals(id, None)
+    }
+
+    /// Which sessions watch which paths on this member, in no particular order.
+    pub fn watches(&self) -> impl Iterator<Item = (SessionId, Arc<str>)> {
+        self.watches.iter()
+    }
+
     /// Whether the session is open and this is its password, compared in constant time.
     pub fn admits(&self, id: SessionId, password: &[u8]) -> bool {
         self.sessions.admits(id, password)

@@ -122,6 +122,13 @@ impl Default for Watches {
 }
 
 impl Watches {
+    /// Who watches what, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, Arc<str>)> {
+        self.by_session
+            .iter()
+            .flat_map(|(id, watcher)| watcher.paths.iter().map(move |path| (*id, Arc::clone(path))))
+    }
+
     /// Leaves a watch.
     ///
     /// # Errors

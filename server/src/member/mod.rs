@@ -97,6 +97,13 @@ impl Census {
     }
 }
 
+/// A session, as the words tell of it.
+pub(crate) struct Listed {
+    pub(crate) id: SessionId,
+    pub(crate) timeout_ms: u32,
+    pub(crate) ephemerals: Vec<Arc<str>>,
+}
+
 /// The state of one member and all that it takes to serve from it.
 pub(crate) struct Member {
     state: Mutex<State>,
@@ -255,6 +262,27 @@ impl Member {
         }
         self.unlock(state);
         more
+    }
+
+    /// Sessions and their ephemeral znodes, at most so many together.
+    pub(crate) fn sessions(&self, max: usize) -> Vec<Listed> {
+        let state = self.lock();
+        let mut left = max;
+        let listed = state.engine.sessions().map_while(|(id, info)| {
+            left = left.checked_sub(1)?;
+            let mut ephemerals = state.engine.ephemerals_of(id);
+            ephemerals.truncate(left);
+            left -= ephemerals.len();
+            Some(Listed { id, timeout_ms: info.timeout_ms, ephemerals })
+        });
+        listed.collect()
+    }
+
+    /// Who watches what on this member, at most so many, by session and path.
+    pub(crate) fn watches(&self, max: usize) -> Vec<(SessionId, Arc<str>)> {
+        let mut watches: Vec<_> = self.lock().engine.watches().take(max).collect();
+        watches.sort_unstable();
+        watches
     }
 
     pub(crate) fn census(&self) -> Census {
