@@ -74,7 +74,6 @@ impl StateMachineTest for EngineVsModel {
 const EXPECTED: &[(&str, &[&str])] = &[
     ("create persistent", &["Ok", "InvalidAcl", "NoNode", "NoAuth", "NodeExists"]),
     ("create persistent", &["NoChildrenForEphemerals", "SessionMoved", "SequenceGap"]),
-    ("create persistent", &["QuotaExceeded"]),
     ("create persistent sequential", &["Ok", "NoNode", "NoAuth"]),
     ("create ephemeral", &["Ok", "NoNode", "NoAuth", "NodeExists", "NoChildrenForEphemerals"]),
     ("create ephemeral sequential", &["Ok", "NoNode", "NoAuth", "NoChildrenForEphemerals"]),
@@ -120,7 +119,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
 
 /// What must have been seen too after 10,000 programs.
 const EXPECTED_OF_CAMPAIGN: &[(&str, &[&str])] = &[
-    ("create persistent", &["BadArguments", "SessionExpired"]),
+    ("create persistent", &["BadArguments", "SessionExpired", "QuotaExceeded"]),
     ("create persistent sequential", &["BadArguments", "NoChildrenForEphemerals"]),
     ("create ephemeral", &["BadArguments", "InvalidAcl", "SessionExpired"]),
     ("create ephemeral sequential", &["BadArguments", "InvalidAcl"]),

@@ -385,26 +385,7 @@ async fn reap(shared: Arc<Shared>) {
 /// Takes new certificates of the port when their files change.
 #[cfg(feature = "tls")]
 async fn reload(shared: Arc<Shared>) {
-    let Some(port) = &shared.tls else { return };
-    // A problem is told once.
-    let mut told = None;
-    loop {
-        tokio::time::sleep(port.reload_interval()).await;
-        let looking = Arc::clone(&shared);
-        let looked =
-            tokio::task::spawn_blocking(move || looking.tls.as_ref().map(tls::Port::reload));
-        match looked.await.ok().flatten() {
-            Some(Err(error)) => {
-                let problem = Some(error.to_string());
-                if told != problem {
-                    tracing::warn!(%error, "the port goes on with the certificate that it has");
-                    told = problem;
-                }
-                continue;
-            }
-            Some(Ok(true)) => tracing::info!("the port has new certificates"),
-            _ => {}
-        }
-        told = None;
-    }
+    let Some(interval) = shared.tls.as_ref().map(tls::Port::reload_interval) else { return };
+    let reload = move || shared.tls.as_ref().map_or(Ok(false), tls::Port::reload);
+    tls::keep_fresh("the clients' port", interval, reload).await;
 }

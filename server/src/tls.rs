@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,9 +27,11 @@ use tokio_rustls::{FallibleAccept, TlsAcceptor, TlsConnector};
 
 use crate::net::{Listener, Net, NetFuture, Stream};
 
+mod fresh;
 mod names;
 mod port;
 
+pub(crate) use fresh::keep_fresh;
 pub use names::CertificateName;
 pub use port::ClientTls;
 pub(crate) use port::Port;
@@ -117,6 +119,13 @@ fn provider() -> Arc<CryptoProvider> {
 #[derive(Clone)]
 pub struct Tls {
     inner: Arc<dyn Net>,
+    files: TlsFiles,
+    current: Arc<Mutex<Current>>,
+}
+
+/// What the files held when they were looked at last, and what became of it.
+struct Current {
+    read: [Pem; 3],
     connector: TlsConnector,
     acceptor: TlsAcceptor,
 }
@@ -128,16 +137,47 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files. What changes in them later is not seen: a member with a new certificate is
-    /// started anew.
+    /// Reads the files. A member looks at them again every
+    /// [`TLS_RELOAD_MS`](crate::limits::TLS_RELOAD_MS): what has changed counts for connections that
+    /// are made after that, and files that are wrong change nothing.
     ///
     /// # Errors
     /// A file cannot be read or is not what it should be, or the key is not that of the
     /// certificate.
     pub fn over(inner: Arc<dyn Net>, files: &TlsFiles) -> Result<Tls, TlsError> {
-        let (ca, key) = (Pem::read(&files.ca)?, Pem::read(&files.key)?);
+        let current = Current::of(read_all(files)?)?;
+        Ok(Tls { inner, files: files.clone(), current: Arc::new(Mutex::new(current)) })
+    }
+
+    /// Looks at the files, and takes what has changed; whether something has.
+    ///
+    /// # Errors
+    /// Those of [`Tls::over`]; everything stays as it was then.
+    pub(crate) fn reload(&self) -> Result<bool, TlsError> {
+        let read = read_all(&self.files)?;
+        if lock(&self.current).read == read {
+            return Ok(false);
+        }
+        let current = Current::of(read)?;
+        *lock(&self.current) = current;
+        Ok(true)
+    }
+}
+
+fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    // Nothing panics half way through a change of it.
+    current.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_all(files: &TlsFiles) -> Result<[Pem; 3], TlsError> {
+    Ok([Pem::read(&files.ca)?, Pem::read(&files.certificate)?, Pem::read(&files.key)?])
+}
+
+impl Current {
+    fn of(read: [Pem; 3]) -> Result<Current, TlsError> {
+        let [ca, certificate, key] = &read;
         let roots = ca.authorities()?;
-        let chain = Pem::read(&files.certificate)?.certificates()?;
+        let chain = certificate.certificates()?;
         let of_key = |error| key.wrong(error);
         let private = key.key()?;
 
@@ -157,11 +197,9 @@ impl Tls {
             .with_single_cert(chain, private)
             .map_err(of_key)?;
         never_resume(&mut server);
-        Ok(Tls {
-            inner,
-            connector: TlsConnector::from(Arc::new(client)),
-            acceptor: TlsAcceptor::from(Arc::new(server)),
-        })
+        let connector = TlsConnector::from(Arc::new(client));
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        Ok(Current { read, connector, acceptor })
     }
 }
 
@@ -191,7 +229,8 @@ impl Net for Tls {
         Box::pin(async move {
             let name = server_name(address)?;
             let stream = self.inner.connect(address).await?;
-            let connected = self.connector.connect(name, stream).await.map_err(of_tls)?;
+            let connector = lock(&self.current).connector.clone();
+            let connected = connector.connect(name, stream).await.map_err(of_tls)?;
             Ok(Box::new(Outgoing(connected)) as Box<dyn Stream>)
         })
     }
@@ -199,15 +238,15 @@ impl Net for Tls {
     fn listen<'a>(&'a self, address: &'a str) -> NetFuture<'a, Box<dyn Listener>> {
         Box::pin(async move {
             let inner = self.inner.listen(address).await?;
-            let acceptor = self.acceptor.clone();
-            Ok(Box::new(TlsListener { inner, acceptor }) as Box<dyn Listener>)
+            let current = Arc::clone(&self.current);
+            Ok(Box::new(TlsListener { inner, current }) as Box<dyn Listener>)
         })
     }
 }
 
 struct TlsListener {
     inner: Box<dyn Listener>,
-    acceptor: TlsAcceptor,
+    current: Arc<Mutex<Current>>,
 }
 
 impl Listener for TlsListener {
@@ -216,7 +255,8 @@ impl Listener for TlsListener {
             let (stream, address) = self.inner.accept().await?;
             // The handshake is the connection's own business: one that is slow at it keeps nobody
             // else waiting.
-            let shaking = Box::new(self.acceptor.accept(stream).into_fallible());
+            let acceptor = lock(&self.current).acceptor.clone();
+            let shaking = Box::new(acceptor.accept(stream).into_fallible());
             Ok((Box::new(Incoming::Shaking(shaking)) as Box<dyn Stream>, address))
         })
     }

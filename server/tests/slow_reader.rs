@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use common::{Raw, children, config, create, exists, get, set, start, watch};
-use synod_core::model::{AddWatchMode, CreateMode, Request};
+use synod_core::model::{AddWatchMode, CreateMode, Rearm, Request, WatchRequest};
 use synod_server::{Config, Limits, Server};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -94,6 +94,24 @@ async fn never_read_replies_of(reply_bytes: usize) {
     println!("growth {} KiB, p99 {p99:?}", growth >> 10);
     assert!(growth <= 64 << 20, "resident memory grew by {growth} bytes");
     assert!(p99 <= HELD_UP, "others waited {p99:?}");
+    server.stop().await;
+}
+
+/// Each request tells of as much as it may ask for: of every path that is not there any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missed_events_that_are_never_read_cost_little_and_hold_nobody_up() {
+    let _turn = TURN.lock().await;
+    let server = start(config()).await;
+    let mut other = Raw::open(&server).await;
+    let data = (0..120).map(|number| format!("/{number:08000}").into()).collect();
+    let missed = Request::Watch(WatchRequest::Rearm(Rearm { data, ..Rearm::default() }));
+    let before = resident_bytes();
+    let _hogs = [never_read(&server, &missed, 20).await, never_read(&server, &missed, 20).await];
+    for _ in 0..100 {
+        other.call(&get("/", false)).await.expect("is there");
+    }
+    let growth = resident_bytes().saturating_sub(before);
+    assert!(growth <= 64 << 20, "resident memory grew by {growth} bytes");
     server.stop().await;
 }
 

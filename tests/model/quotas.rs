@@ -37,11 +37,15 @@ fn top_of(path: &str) -> Option<&str> {
 impl NaiveCoordinator {
     /// Every quota: the path that it is of, and its limits.
     fn quotas(&self) -> Vec<(String, Limits)> {
-        let quota = |path: &String| {
-            let limits = parse(&self.nodes[path].data).expect("malformed limits are refused");
-            Some((top_of(path)?.to_owned(), limits))
-        };
-        self.nodes.keys().filter(|path| top_of(path).is_some()).filter_map(quota).collect()
+        let folder = "/zookeeper/quota/";
+        let below = self.nodes.range(folder.to_owned()..);
+        let below = below.take_while(|(path, _)| path.starts_with(folder));
+        below
+            .filter_map(|(path, node)| {
+                let top = top_of(path)?.to_owned();
+                Some((top, parse(&node.data).expect("malformed limits are refused")))
+            })
+            .collect()
     }
 
     /// How many znodes there are at a path and below, and how many bytes of data.

@@ -1,9 +1,13 @@
+use std::sync::Arc;
+
 use super::Engine;
+use crate::model::SessionId;
+use crate::tree::QuotaWarning;
 
 /// What a session takes, in bytes.
 const SESSION_BYTES: usize = 192;
 
-/// How much there is of everything, for who operates a member.
+/// How much there is of everything, and of what it consists, for who operates a member.
 impl Engine {
     /// How many znodes there are, the coordinator's own included.
     pub fn znode_count(&self) -> usize {
@@ -44,5 +48,20 @@ impl Engine {
     /// How many paths are watched on this member.
     pub fn watched_path_count(&self) -> usize {
         self.watches.path_count()
+    }
+
+    /// Paths of a session's ephemeral znodes, sorted.
+    pub fn ephemerals_of(&self, id: SessionId) -> Vec<Arc<str>> {
+        self.tree.ephemerals(id, None)
+    }
+
+    /// Which sessions watch which paths on this member, in no particular order.
+    pub fn watches(&self) -> impl Iterator<Item = (SessionId, Arc<str>)> {
+        self.watches.iter()
+    }
+
+    /// The last write beyond a soft limit of a quota since this was asked: to be logged.
+    pub fn take_quota_warning(&mut self) -> Option<QuotaWarning> {
+        self.tree.take_quota_warning()
     }
 }

@@ -494,16 +494,6 @@ impl Engine {
         self.sessions.iter()
     }
 
-    /// Paths of a session's ephemeral znodes, sorted.
-    pub fn ephemerals_of(&self, id: SessionId) -> Vec<Arc<str>> {
-        self.tree.ephemerals(id, None)
-    }
-
-    /// Which sessions watch which paths on this member, in no particular order.
-    pub fn watches(&self) -> impl Iterator<Item = (SessionId, Arc<str>)> {
-        self.watches.iter()
-    }
-
     /// Whether the session is open and this is its password, compared in constant time.
     pub fn admits(&self, id: SessionId, password: &[u8]) -> bool {
         self.sessions.admits(id, password)
@@ -523,11 +513,6 @@ impl Engine {
     /// The tree as it is now, to be read while applying goes on.
     pub fn view(&self) -> TreeView {
         self.tree.view()
-    }
-
-    /// The last write beyond a soft limit of a quota since this was asked: to be logged.
-    pub fn take_quota_warning(&mut self) -> Option<QuotaWarning> {
-        self.tree.take_quota_warning()
     }
 
     /// Sets how many children `parent` has ever had, which is the next sequence suffix.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+
 use crate::StartError;
 use crate::limits::{
     DIGEST_ENTRIES, ELECTION_MS_MAX, ELECTION_MS_MIN, HEARTBEAT_MS, LOG_CACHE_BYTES_MAX,
@@ -111,6 +113,9 @@ impl Default for Keeping {
     }
 }
 
+/// What runs beside a network as long as it is used.
+type Beside = BoxFuture<'static, ()>;
+
 impl MemberConfig {
     /// A cluster of one, that others can join if it is given a place to be reached.
     pub fn new(data: impl Into<PathBuf>) -> MemberConfig {
@@ -128,16 +133,25 @@ impl MemberConfig {
         }
     }
 
-    /// The network to the other members, over that of the server.
+    /// The network to the other members, over that of the server; and what is to run as long as it
+    /// is used, if there is something.
     ///
     /// # Errors
     /// The files of certificates cannot be used.
-    pub(super) fn peer_net(&self, net: &Arc<dyn Net>) -> Result<Arc<dyn Net>, StartError> {
+    pub(super) fn peer_net(
+        &self,
+        net: &Arc<dyn Net>,
+    ) -> Result<(Arc<dyn Net>, Option<Beside>), StartError> {
         #[cfg(feature = "tls")]
         if let Some(files) = &self.tls {
-            return Ok(Arc::new(crate::tls::Tls::over(Arc::clone(net), files)?));
+            let tls = crate::tls::Tls::over(Arc::clone(net), files)?;
+            let interval = std::time::Duration::from_millis(crate::limits::TLS_RELOAD_MS);
+            let looking = tls.clone();
+            let reload = move || looking.reload();
+            let fresh = crate::tls::keep_fresh("the members' port", interval, reload);
+            return Ok((Arc::new(tls), Some(Box::pin(fresh))));
         }
-        Ok(Arc::clone(net))
+        Ok((Arc::clone(net), None))
     }
 
     /// Whether members prove themselves by certificates.

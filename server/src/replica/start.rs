@@ -88,7 +88,7 @@ async fn start_in_scope<D: Disk>(
     seed: u64,
 ) -> Result<(Arc<Member>, Replica<D>), StartError> {
     let id = member_config.id;
-    let net = member_config.peer_net(&config.net)?;
+    let (net, beside) = member_config.peer_net(&config.net)?;
     let listener = match &member_config.peer_listen {
         Some(address) => {
             let listening = net.listen(address).await;
@@ -223,6 +223,9 @@ async fn start_in_scope<D: Disk>(
         tasks.spawn(reconfig::run(asked, Arc::clone(&member), admin));
     } else {
         member.serve_reconfigs(Reconfigs::Alone);
+    }
+    if let Some(beside) = beside {
+        tasks.spawn(beside);
     }
     tasks.spawn(tell(raft.clone(), caller, waiting));
     tasks.spawn(async move { courier.run().await });

@@ -151,8 +151,8 @@ async fn who_shows_no_certificate_is_refused() {
         .expect("known")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let mut anonymous = good.net();
-    anonymous.connector = TlsConnector::from(Arc::new(without));
+    let anonymous = good.net();
+    lock(&anonymous.current).connector = TlsConnector::from(Arc::new(without));
     let (served, called) = talk(&good.net(), &anonymous, "localhost").await;
     assert_said(served, "TLS: peer sent no certificates");
     assert_said(called, "TLS: received fatal alert: CertificateRequired");
@@ -201,7 +201,8 @@ where
     for _ in 0..2 {
         let (near, far) = tokio::io::duplex(64 << 10);
         let name = ServerName::try_from("localhost").expect("a name");
-        let (near, far) = tokio::join!(client.connector.connect(name, near), accept(far));
+        let connector = lock(&client.current).connector.clone();
+        let (near, far) = tokio::join!(connector.connect(name, near), accept(far));
         let (mut near, mut far) = (near.expect("shakes hands"), far.expect("shakes hands"));
         far.write_all(b"x").await.expect("connected");
         far.flush().await.expect("connected");
@@ -218,6 +219,67 @@ async fn certificates_are_looked_at_each_time() {
     let TlsFiles { ca, certificate, key } = files.files.clone();
     let port = ClientTls { client_ca: Some(ca), ..ClientTls::new(certificate, key) };
     let (member, port) = (files.net(), Port::open(&port).expect("good files"));
-    shakes_hands_whole(&member, async |far| member.acceptor.accept(far).await).await;
+    let acceptor = lock(&member.current).acceptor.clone();
+    shakes_hands_whole(&member, async |far| acceptor.accept(far).await).await;
     shakes_hands_whole(&member, async |far| Ok(port.accept(Box::new(far)).await?.0)).await;
+}
+
+/// Both ports by the same files and the same steps: an authority is replaced, file by file.
+#[tokio::test]
+async fn files_that_are_replaced_count_for_those_who_come_after() {
+    let (old, new) = (authority(), authority());
+    let files = Files::new("g1", &old, &old, false);
+    let before = Files::new("g2", &old, &old, false);
+    let after = Files::new("g3", &new, &new, false);
+    let TlsFiles { ca, certificate, key } = files.files.clone();
+    let (member, one, two) = (files.net(), before.net(), after.net());
+    let port = ClientTls { client_ca: Some(ca), ..ClientTls::new(certificate, key) };
+    let port = Port::open(&port).expect("good files");
+    let understands = async |other: &Tls| {
+        let there = talk(&member, other, "localhost").await;
+        let back = talk(other, &member, "localhost").await;
+        let understood = there.0.is_ok() && there.1.is_ok();
+        assert_eq!(understood, back.0.is_ok() && back.1.is_ok(), "{there:?} {back:?}");
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connector = lock(&other.current).connector.clone();
+        let (_, accepted) = tokio::join!(connector.connect(name, near), port.accept(Box::new(far)));
+        assert_eq!(accepted.is_ok(), understood, "the port where clients connect");
+        understood
+    };
+    assert!(understands(&one).await && !understands(&two).await);
+    assert!(!member.reload().expect("good files") && !port.reload().expect("good files"));
+    // One that is there stays there.
+    let mut listener = member.listen("127.0.0.1:0").await.expect("listens");
+    let address = format!("localhost:{}", listener.local_addr().expect("bound").port());
+    // The side that accepts shakes hands when it reads.
+    let dial = async {
+        let mut near = one.connect(&address).await.expect("connects");
+        near.write_all(b"1").await.expect("connected");
+        near.flush().await.expect("connected");
+        near
+    };
+    let take = async {
+        let mut far = listener.accept().await.expect("accepts").0;
+        assert_eq!(far.read_u8().await.expect("connected"), b'1');
+        far
+    };
+    let (mut near, mut far) = tokio::join!(dial, take);
+    let copy = |from: &Path, to: &Path| _ = std::fs::copy(from, to).expect("copies");
+    copy(&after.files.key, &files.files.key);
+    assert_eq!(member.reload().expect_err("does not fit").file(), files.files.key);
+    port.reload().expect_err("does not fit");
+    assert!(understands(&one).await && !understands(&two).await, "all is as it was");
+    copy(&after.files.certificate, &files.files.certificate);
+    copy(&after.files.ca, &files.files.ca);
+    assert!(member.reload().expect("good files") && port.reload().expect("good files"));
+    assert!(!understands(&one).await && understands(&two).await);
+    let said = async {
+        near.write_all(b"still there").await.expect("connected");
+        near.flush().await.expect("connected");
+    };
+    let mut heard = [0; 11];
+    let (_, read) = tokio::join!(said, far.read_exact(&mut heard));
+    read.expect("connected");
+    assert_eq!(&heard, b"still there");
 }
