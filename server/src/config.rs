@@ -28,7 +28,7 @@ const TIMEOUT_TICKS: RangeInclusive<u32> = 2..=20;
 pub struct Config {
     /// Where to listen; port 0 lets the operating system choose.
     pub listen: SocketAddr,
-    /// TLS for the clients; without it they speak plainly.
+    /// TLS for the clients; without it they speak plainly. It can have a port of its own.
     #[cfg(feature = "tls")]
     pub tls: Option<crate::tls::ClientTls>,
     /// Plain clients are taken in from other machines: whoever listens on the way reads the
@@ -106,12 +106,20 @@ impl Config {
         Planted::default()
     }
 
-    /// Whether the clients speak TLS.
+    /// Whether the clients that come to `listen` speak TLS.
     pub(crate) fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
-        return self.tls.is_some();
+        return self.tls.as_ref().is_some_and(|tls| tls.listen.is_none());
         #[cfg(not(feature = "tls"))]
         false
+    }
+
+    /// Where clients speak TLS besides.
+    pub(crate) fn secure_listen(&self) -> Option<SocketAddr> {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref()?.listen;
+        #[cfg(not(feature = "tls"))]
+        None
     }
 
     /// The number of the member.
@@ -162,6 +170,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("listen", &self.listen)
             .field("is_secure", &self.is_secure())
+            .field("secure_listen", &self.secure_listen())
             .field("insecure", &self.insecure)
             .field("member", &self.member)
             .field("tick_ms", &self.tick_ms)

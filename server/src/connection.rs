@@ -78,11 +78,17 @@ impl End {
     }
 }
 
-/// Serves a connection until it ends. The caller takes the peer off the roster.
-pub(crate) async fn serve(stream: Box<dyn Stream>, peer: Arc<Peer>, shared: Arc<Shared>) {
+/// Serves a connection until it ends, by TLS if its door `is_secure`. The caller takes the peer off
+/// the roster.
+pub(crate) async fn serve(
+    stream: Box<dyn Stream>,
+    is_secure: bool,
+    peer: Arc<Peer>,
+    shared: Arc<Shared>,
+) {
     // TLS's handshake and that of the session have one time together.
     let deadline = Instant::now() + shared.config.limits.handshake;
-    let secured = timeout_at(deadline, secure(stream, &peer, &shared)).await;
+    let secured = timeout_at(deadline, secure(stream, is_secure, &peer, &shared)).await;
     let mut connection = match secured.unwrap_or(Err(End::HandshakeTimeout)) {
         Ok((stream, proved)) => Connection::new(stream, proved, peer, shared),
         Err(end) => return note_failed(&shared, &peer, &end),
@@ -109,9 +115,10 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, peer: Arc<Peer>, shared: Arc<
     }
 }
 
-/// Takes a connection in when it is its address's turn, by TLS if the port speaks it.
+/// Takes a connection in when it is its address's turn.
 async fn secure(
     stream: Box<dyn Stream>,
+    is_secure: bool,
     peer: &Peer,
     shared: &Shared,
 ) -> Result<(Box<dyn Stream>, Option<Identity>), End> {
@@ -120,7 +127,10 @@ async fn secure(
         while let Err(until) = peer.pace.take(Instant::now()) {
             sleep_until(until).await;
         }
-        shared.secure(stream).await.map_err(End::NotSecured)
+        match is_secure {
+            true => shared.secure(stream).await.map_err(End::NotSecured),
+            false => Ok((stream, None)),
+        }
     })
     .await
 }

@@ -104,9 +104,10 @@ pub use words::{UnknownWord, VERSION, Word, Words};
 
 use counters::Counters;
 use limits::{FOLDER_LOOK_MS, FOLDER_WAIT_MS_MAX};
+use listener::Door;
 use log::{Disk, LogError, RealDisk};
 use member::Member;
-use net::{Exposed, Listener, Stream, check_listen};
+use net::{Exposed, Stream, check_listen};
 use replica::Durable;
 use roster::Roster;
 
@@ -164,6 +165,8 @@ fn reason(error: &io::Error) -> String {
 struct Shared {
     config: Config,
     local_address: SocketAddr,
+    /// Where clients speak TLS.
+    secure_address: Option<SocketAddr>,
     member: Arc<Member>,
     roster: Roster,
     counters: Arc<Counters>,
@@ -173,7 +176,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// A client's stream, and who the client has proved to be before its first word.
+    /// The stream inside a client's TLS, and who the client has proved to be by it.
     async fn secure(
         &self,
         stream: Box<dyn Stream>,
@@ -188,8 +191,8 @@ impl Shared {
 
 /// Where clients come in.
 struct Entrance {
-    listener: Box<dyn Listener>,
-    address: SocketAddr,
+    /// That of [`Config::listen`] first.
+    doors: Vec<Door>,
     #[cfg(feature = "tls")]
     tls: Option<tls::Port>,
 }
@@ -198,17 +201,25 @@ impl Entrance {
     async fn open(config: &Config) -> Result<Entrance, StartError> {
         #[cfg(feature = "tls")]
         let tls = config.tls.as_ref().map(tls::Port::open).transpose()?;
-        let address = config.listen.to_string();
-        let of_address = |source| StartError::Listen { address: address.clone(), source };
-        let listener = config.net.listen(&address).await.map_err(of_address)?;
-        let address = listener.local_addr().map_err(of_address)?;
-        check_listen(address, config.is_secure(), config.insecure, Exposed::Clients)?;
+        let mut doors = Vec::new();
+        let secure = config.secure_listen().map(|listen| (listen, true));
+        for (listen, is_secure) in [(config.listen, config.is_secure())].into_iter().chain(secure) {
+            let address = listen.to_string();
+            let of_address = |source| StartError::Listen { address: address.clone(), source };
+            let listener = config.net.listen(&address).await.map_err(of_address)?;
+            let address = listener.local_addr().map_err(of_address)?;
+            check_listen(address, is_secure, config.insecure, Exposed::Clients)?;
+            doors.push(Door { listener, address, is_secure });
+        }
         Ok(Entrance {
-            listener,
-            address,
+            doors,
             #[cfg(feature = "tls")]
             tls,
         })
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.doors[0].address
     }
 }
 
@@ -256,7 +267,7 @@ impl Server {
         let member_config = config.member.as_ref().ok_or(StartError::Config(rule))?;
         let entrance = Entrance::open(&config).await?;
         let counters = Arc::new(Counters::default());
-        let address = entrance.address.to_string();
+        let address = entrance.address().to_string();
         let (member, replica) =
             replica::start(&config, member_config, disk, Arc::clone(&counters), address).await?;
         Ok(Server::serve(config, entrance, member, counters, Some(Box::new(replica))))
@@ -272,7 +283,8 @@ impl Server {
         let shared = Arc::new(Shared {
             member,
             config,
-            local_address: entrance.address,
+            local_address: entrance.address(),
+            secure_address: entrance.doors.iter().find(|it| it.is_secure).map(|it| it.address),
             roster: Roster::default(),
             counters,
             started: Instant::now(),
@@ -281,7 +293,7 @@ impl Server {
         });
         let (stop, stopped) = oneshot::channel();
         let tasks = vec![
-            tokio::spawn(listener::listen(entrance.listener, Arc::clone(&shared), stopped)),
+            tokio::spawn(listener::listen(entrance.doors, Arc::clone(&shared), stopped)),
             tokio::spawn(expire(Arc::clone(&shared))),
             tokio::spawn(reap(Arc::clone(&shared))),
             #[cfg(feature = "tls")]
@@ -302,9 +314,14 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Where it listens: the address of [`Config::listen`].
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.local_address
+    }
+
+    /// Where clients speak TLS: there too, or on a port of its own.
+    pub fn secure_addr(&self) -> Option<SocketAddr> {
+        self.shared.secure_address
     }
 
     /// Takes no further connection, lets those that are there receive what waits for them, and

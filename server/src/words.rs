@@ -266,13 +266,13 @@ fn watches(out: &mut String, shared: &Shared) -> fmt::Result {
 fn configuration(out: &mut String, shared: &Shared) -> fmt::Result {
     let config = &shared.config;
     let timeouts_ms = config.session_timeouts_ms();
-    let (own, other) = match config.is_secure() {
-        true => ("secureClientPort", "clientPort"),
-        false => ("clientPort", "secureClientPort"),
-    };
-    writeln!(out, "{own}={}", shared.local_address.port())?;
-    writeln!(out, "{own}Address={}", shared.local_address)?;
-    writeln!(out, "{other}=-1")?;
+    let plain = (!config.is_secure()).then_some(shared.local_address);
+    for (port, address) in [("clientPort", plain), ("secureClientPort", shared.secure_address)] {
+        match address {
+            Some(address) => writeln!(out, "{port}={}\n{port}Address={address}", address.port())?,
+            None => writeln!(out, "{port}=-1")?,
+        }
+    }
     writeln!(out, "tickTime={}", config.tick_ms)?;
     writeln!(out, "maxClientCnxns={}", config.limits.connections_per_address_max)?;
     writeln!(out, "maxCnxns={}", config.limits.connections_max)?;

@@ -65,6 +65,37 @@ async fn everything_that_works_in_plain_works_over_tls() {
 }
 
 #[tokio::test]
+async fn plain_clients_are_served_beside_those_that_speak_tls_on_a_port_of_its_own() {
+    let authority = Authority::new();
+    let listen = Some(([127, 0, 0, 1], 0).into());
+    let words = "conf".parse().expect("a word");
+    let tls = Some(ClientTls { listen, ..authority.strict_server() });
+    let server = start(Config { tls, words, ..config() }).await;
+    let (plain, secure) = (server.local_addr(), server.secure_addr().expect("has one"));
+    let at = |servers: String| Client::builder().servers(servers).connect_timeout(PATIENCE);
+    let ann = at(plain.to_string()).connect().await.expect("in plain");
+    let worker = authority.sign("worker", &["worker.example"]).client(&authority);
+    let bob = at(format!("zks://{secure}")).tls(worker.clone()).connect().await.expect("by TLS");
+    ann.create("/a", "1").await.expect("is created");
+    bob.sync().await.expect("is connected");
+    assert_eq!(bob.get("/a").await.expect("is one tree").0, "1");
+    let known = bob.who_am_i().await.expect("is told");
+    assert!(known.iter().any(|identity| identity.scheme == "x509"), "{known:?}");
+    let conf = common::word(&server, "conf").await;
+    let ports = format!("clientPort={}\n", plain.port());
+    assert!(conf.starts_with(&ports), "{conf}");
+    assert!(conf.contains(&format!("secureClientPort={}\n", secure.port())), "{conf}");
+    // Neither speaks what the other does.
+    let briefly = Duration::from_millis(500);
+    let wrong = at(secure.to_string()).connect_timeout(briefly).connect().await;
+    wrong.expect_err("it speaks TLS alone");
+    let wrong = at(format!("zks://{plain}")).tls(worker).connect_timeout(briefly).connect().await;
+    wrong.expect_err("it speaks plainly");
+    server.stop().await;
+    at(plain.to_string()).connect_timeout(briefly).connect().await.expect_err("nobody listens");
+}
+
+#[tokio::test]
 async fn a_client_is_known_by_its_certificate_and_by_nothing_else() {
     let authority = Authority::new();
     let server = serve(authority.strict_server()).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,8 +57,6 @@ impl Serve {
                 }
             };
         let data = config.member.as_ref().map(|member| member.data.clone());
-        let secure = is_secure(&config);
-        let with_tls = if secure { " with TLS" } else { "" };
         let server = match Server::start(config).await {
             Ok(server) => server,
             Err(StartError::Exposed(exposed @ Exposed::Clients(_))) => {
@@ -71,7 +70,12 @@ impl Serve {
             }
         };
         let address = server.local_addr();
-        if !address.ip().is_loopback() && !secure {
+        let (is_secure, with_tls) = match server.secure_addr() {
+            Some(secure) if secure == address => (true, " with TLS".to_owned()),
+            Some(secure) => (false, format!(" and, with TLS, on {secure}")),
+            None => (false, String::new()),
+        };
+        if !address.ip().is_loopback() && !is_secure {
             crate::complain!(
                 "synod: warning: {address} can be reached from elsewhere, without TLS"
             );
@@ -113,6 +117,7 @@ impl Serve {
         }
         set_client_tls(
             &mut config,
+            flags.tls_listen.or(file.tls_listen),
             (flags.tls_cert.or(file.tls_cert), flags.tls_key.or(file.tls_key)),
             flags.tls_client_ca.or(file.tls_client_ca),
             flags.tls_client_name.or(file.tls_client_name),
@@ -247,18 +252,9 @@ impl Membership {
 }
 
 #[cfg(feature = "tls")]
-fn is_secure(config: &Config) -> bool {
-    config.tls.is_some()
-}
-
-#[cfg(not(feature = "tls"))]
-fn is_secure(_: &Config) -> bool {
-    false
-}
-
-#[cfg(feature = "tls")]
 fn set_client_tls(
     config: &mut Config,
+    listen: Option<SocketAddr>,
     own: (Option<PathBuf>, Option<PathBuf>),
     client_ca: Option<PathBuf>,
     client_name: Option<ClientName>,
@@ -271,6 +267,7 @@ fn set_client_tls(
         }
         (Some(certificate), Some(key)) => {
             let mut tls = ClientTls::new(certificate, key);
+            tls.listen = listen;
             tls.client_ca = client_ca;
             tls.client_name = match client_name {
                 None | Some(ClientName::Subject) => CertificateName::Subject,
@@ -279,20 +276,22 @@ fn set_client_tls(
             config.tls = Some(tls);
             Ok(())
         }
-        (None, None) if client_ca.is_none() && client_name.is_none() => Ok(()),
-        _ => Err("tls-cert and tls-key go together, and tls-client-ca with them".to_owned()),
+        (None, None) if listen.is_none() && client_ca.is_none() && client_name.is_none() => Ok(()),
+        _ => Err("tls-cert and tls-key go together, and tls-listen and tls-client-ca with them"
+            .to_owned()),
     }
 }
 
 #[cfg(not(feature = "tls"))]
 fn set_client_tls(
     _: &mut Config,
+    listen: Option<SocketAddr>,
     own: (Option<PathBuf>, Option<PathBuf>),
     client_ca: Option<PathBuf>,
     _: Option<ClientName>,
 ) -> Result<(), String> {
-    match (own, client_ca) {
-        ((None, None), None) => Ok(()),
+    match (own, listen, client_ca) {
+        ((None, None), None, None) => Ok(()),
         _ => Err("this program was built without TLS".to_owned()),
     }
 }

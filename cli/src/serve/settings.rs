@@ -17,6 +17,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "IP:PORT")]
     pub(super) listen: Option<SocketAddr>,
 
+    /// Where clients speak TLS; without, where `--listen` says [default: none].
+    #[arg(long, value_name = "ADDR")]
+    pub(super) tls_listen: Option<SocketAddr>,
+
     /// PEM file of the server's certificate: clients speak TLS then.
     #[arg(long, value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,

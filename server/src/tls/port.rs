@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::net::Stream;
 /// runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTls {
+    /// Where it is spoken, if not on [`Config::listen`](crate::Config::listen): clients speak plainly
+    /// there then, so that they can be moved to TLS one after the other.
+    pub listen: Option<SocketAddr>,
     /// The server's certificate, and those between it and its authority if there are any.
     pub certificate: PathBuf,
     /// Its private key.
@@ -41,6 +45,7 @@ impl ClientTls {
     /// A certificate and its key, and no certificates of clients.
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> ClientTls {
         ClientTls {
+            listen: None,
             certificate: certificate.into(),
             key: key.into(),
             client_ca: None,
