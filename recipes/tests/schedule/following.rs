@@ -20,9 +20,10 @@ const ROOT: &str = "/app";
 /// Somebody writes about ten times a second, and it is seen.
 const SEEN_MIN: usize = 1_000;
 
-/// The last fault may be a delay of five seconds, which begins with the first request: of a client
-/// that is not connected by then, up to a second later.
-const LAST_FAULT: Duration = Duration::from_secs(6);
+/// The connections are healed up to a pause between two faults after these, which is three seconds.
+/// The last fault may be a delay of five, which begins with the first request: of a client that is
+/// not connected by then, up to a second later.
+const LAST_FAULT: Duration = Duration::from_secs(9);
 
 /// How soon after the last fault they have to be up to date.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(2);
