@@ -62,6 +62,8 @@ struct Inner {
 /// were forgotten at once, and with each connection then.
 struct Address {
     connections: usize,
+    /// Whether it is among those that may be forgotten.
+    is_resting: bool,
     pace: Arc<Pace>,
 }
 
@@ -69,13 +71,15 @@ impl Inner {
     /// Forgets addresses that would get a new pace like the one that they have.
     fn forget_rested(&mut self, now: Instant) {
         while let Some(ip) = self.resting.front() {
-            let address = self.by_address.get(ip).filter(|address| address.connections == 0);
-            if let Some(address) = address {
+            if let Some(address) = self.by_address.get_mut(ip) {
                 let has_room = self.resting.len() <= RESTING_ADDRESSES_MAX;
-                if has_room && !address.pace.is_rested(now) {
+                if address.connections > 0 {
+                    address.is_resting = false;
+                } else if has_room && !address.pace.is_rested(now) {
                     return;
+                } else {
+                    self.by_address.remove(ip);
                 }
-                self.by_address.remove(ip);
             }
             self.resting.pop_front();
         }
@@ -108,7 +112,12 @@ impl Roster {
         }
         let address_of_peer = inner.by_address.entry(ip).or_insert_with(|| {
             let per_second = if is_free { 0 } else { limits.requests_per_second_max };
-            Address { connections: 0, pace: Arc::new(Pace::new(per_second, Instant::now())) }
+            let connections = 0;
+            Address {
+                connections,
+                is_resting: false,
+                pace: Arc::new(Pace::new(per_second, Instant::now())),
+            }
         });
         address_of_peer.connections += 1;
         let pace = Arc::clone(&address_of_peer.pace);
@@ -138,7 +147,9 @@ impl Roster {
         let ip = peer.address.ip().to_canonical();
         if let Some(address) = inner.by_address.get_mut(&ip) {
             address.connections -= 1;
-            if address.connections == 0 {
+            // Once each: an address that comes and goes does not push out others, nor itself.
+            if address.connections == 0 && !address.is_resting {
+                address.is_resting = true;
                 inner.resting.push_back(ip);
             }
         }
@@ -206,7 +217,16 @@ mod tests {
             peer.pace.spend(1, Instant::now());
             roster.leave(&peer);
         }
+        // Nor does one that comes and goes push out others.
+        let restless = SocketAddr::from(([9, 9, 9, 9], 1));
+        let remembered = roster.lock().by_address.len();
+        for _ in 0..2 * RESTING_ADDRESSES_MAX {
+            let peer = roster.enter(restless, 0, &limits).expect("there is room");
+            peer.pace.spend(1, Instant::now());
+            roster.leave(&peer);
+        }
         let inner = roster.lock();
+        assert!(inner.by_address.len() + 2 > remembered, "{}", inner.by_address.len());
         assert!(inner.by_address.len() <= RESTING_ADDRESSES_MAX, "{}", inner.by_address.len());
         assert!(inner.resting.len() <= RESTING_ADDRESSES_MAX, "{}", inner.resting.len());
     }

@@ -105,6 +105,8 @@ async fn a_member_without_a_quorum_lets_those_read_who_ask_for_it_and_cuts_them_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_connection_that_is_silent_for_its_timeout_ends() {
     let mut cluster = Cluster::start().await;
+    // Who follows may have applied nothing yet, and shows nothing then.
+    Raw::when_led(cluster.member(0)).await;
     [1, 2].into_iter().for_each(|other| cluster.lose(other));
     until_mode(cluster.member(0), "read-only").await;
     let hello = ConnectRequest { timeout_ms: 200, ..reading() };

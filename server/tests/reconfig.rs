@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::cluster::{Cluster, durable};
 use common::{Raw, get, start};
 use synod_core::model::{CONFIG_PATH, Code, Reconfig, Refusal, Request, Response};
@@ -51,6 +53,9 @@ fn server(cluster: &Cluster, place: usize, role: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_join_get_other_roles_and_leave() {
     let mut cluster = Cluster::new();
+    // The first is to lead all the time.
+    cluster.timing.election_min = Duration::from_secs(2);
+    cluster.timing.election_max = Duration::from_secs(4);
     cluster.start_as(0, Founding::Alone).await;
     for place in 1..3 {
         cluster.start_as(place, Founding::Join).await;

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use common::{PATIENCE, Raw, close, config, create, exists, get, start};
+use common::cluster::{Cluster, until_mode};
+use common::{PATIENCE, Raw, close, config, create, exists, get, new_session, start};
 use md5::{Digest, Md5};
 use synod_core::client::{Client, ServerKind};
 use synod_core::model::{
     Acl, Code, Create, CreateMode, Error, Identity, Op, Perms, Read, Request, Response, SaslToken,
     Write,
 };
-use synod_core::wire::XID_PING;
+use synod_core::wire::{ConnectRequest, XID_PING};
 use synod_core::{SaslExchange, SaslUsers};
 use synod_server::{Config, Sasl, Server};
 use tokio::net::{TcpListener, TcpStream};
@@ -386,6 +387,34 @@ async fn a_client_without_it_is_told_where_it_is_required() {
     };
     tokio::time::timeout(PATIENCE, told).await.expect("comes in time");
     server.stop().await;
+}
+
+/// What is read with the proof is refused by what the connection is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_proves_who_it_is_while_nobody_leads_still_reads_alone() {
+    let mut cluster = Cluster::new();
+    cluster.sasl = Some(Sasl { users: users(), required: true });
+    for place in 0..3 {
+        cluster.start_one(place).await;
+    }
+    Raw::when_led(cluster.member(0)).await;
+    [1, 2].into_iter().for_each(|other| cluster.lose(other));
+    until_mode(cluster.member(0), "read-only").await;
+    let hello = ConnectRequest { read_only: Some(true), timeout_ms: 60_000, ..new_session() };
+    let mut ann = Raw::open_at_last(cluster.member(0), &hello).await;
+    let challenge = text(ann.call(&token("")).await.expect("is challenged"));
+    // In one packet.
+    let mut out = BytesMut::new();
+    ann.encode(&mut out, &token(response("ann", "pw", &challenge)));
+    ann.encode(&mut out, &Request::Sync { path: "/".into() });
+    ann.encode(&mut out, &create("/n", b"", CreateMode::Persistent));
+    ann.bytes(&out).await;
+    ann.reply().await.2.expect("is proved");
+    for _ in 0..2 {
+        let refusal = ann.reply().await.2.expect_err("reads alone are done");
+        assert_eq!(refusal.code, Code::NotReadOnly);
+    }
+    cluster.stop().await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use synod_server::net::{Listener, Net, NetFuture, Stream, Tcp};
-use synod_server::{Config, Founding, Keeping, MemberConfig, Server};
+use synod_server::{Config, Founding, Keeping, MemberConfig, Sasl, Server, Timing};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -73,6 +73,10 @@ pub(crate) struct Cluster {
     peers: BTreeMap<u64, String>,
     holds: [Arc<Hold>; 3],
     members: [Option<Server>; 3],
+    /// What those that start from now on are told of SASL.
+    pub(crate) sasl: Option<Sasl>,
+    /// And how long they wait for a leader.
+    pub(crate) timing: Timing,
     /// Holds the port before theirs, so that no other test takes them.
     _claim: TcpListener,
 }
@@ -85,7 +89,8 @@ impl Cluster {
         let peers = (1..).zip(ports.map(address)).collect();
         let folders = std::array::from_fn(|_| tempfile::tempdir().expect("can be made"));
         let (holds, members) = (Default::default(), Default::default());
-        Cluster { folders, peers, holds, members, _claim }
+        let (sasl, timing) = (None, Timing::default());
+        Cluster { folders, peers, holds, members, sasl, timing, _claim }
     }
 
     /// All three run, and one leads.
@@ -117,6 +122,7 @@ impl Cluster {
     pub(crate) async fn start_as(&mut self, place: usize, founding: Founding) {
         let mut config = durable(&self.folders[place]);
         config.reconfig_enabled = true;
+        config.sasl.clone_from(&self.sasl);
         // Whose password is `test`.
         config.super_digest = Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU=".to_owned());
         let id = place as u64 + 1;
@@ -125,6 +131,7 @@ impl Cluster {
         config.net = Arc::new(HeldTcp { peer_listen: peer_listen.clone(), hold });
         let member = config.member.as_mut().expect("is durable");
         member.id = id;
+        member.timing = self.timing;
         member.peer_listen = Some(peer_listen);
         member.founding = founding;
         // One that was lost just before ends as soon as its tasks notice.
