@@ -8,6 +8,7 @@ use common::cluster::{Cluster, durable};
 use common::{Raw, get, start};
 use synod_core::model::{CONFIG_PATH, Code, Reconfig, Refusal, Request, Response};
 use synod_server::{Config, Founding};
+use tokio::net::TcpListener;
 
 fn joining(servers: impl Into<String>) -> Reconfig {
     Reconfig { joining: Some(servers.into()), from_version: -1, ..Reconfig::default() }
@@ -84,6 +85,35 @@ async fn members_join_get_other_roles_and_leave() {
     assert_eq!(refused(&mut raw, leaving("1")).await, Code::BadArguments, "it leads");
     let (lines, _) = change(&mut raw, leaving("3")).await.expect("may go");
     assert_eq!(lines.len(), 1);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_change_the_same_version_at_once_one_does() {
+    let mut cluster = Cluster::new();
+    cluster.start_as(0, Founding::Alone).await;
+    cluster.start_as(1, Founding::Join).await;
+    let mut ann = superuser(&cluster, 0).await;
+    let observer = joining(server(&cluster, 1, "observer"));
+    let (_, version) = change(&mut ann, observer).await.expect("it runs");
+    // Each member passes on what its own clients ask for, one after the other.
+    let mut bob = superuser(&cluster, 1).await;
+    let joining = |server| Reconfig { from_version: version, ..joining(server) };
+    // One that takes its time to be met: it says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let peer = silent.local_addr().expect("it has an address");
+    let slow = joining(format!("server.10={peer}:9:observer;127.0.0.10:9"));
+    let quick = joining(server(&cluster, 1, "observer").replace(";127.0.0.1", ";127.0.0.2"));
+    let (done, refusal) = tokio::join!(change(&mut ann, slow), async {
+        let _met = silent.accept().await.expect("is met");
+        refused(&mut bob, quick.clone()).await
+    });
+    assert_eq!(refusal, Code::ReconfigInProgress);
+    let (lines, version) = done.expect("may come later");
+    assert_eq!(lines.len(), 3);
+    assert_eq!(refused(&mut bob, quick.clone()).await, Code::BadVersion);
+    let quick = Reconfig { from_version: version, ..quick };
+    change(&mut bob, quick).await.expect("the other one is through");
     cluster.stop().await;
 }
 

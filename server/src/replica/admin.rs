@@ -12,6 +12,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::storage::RaftStateMachine;
 use openraft::{ChangeMembers, Instant as _, Precondition, Raft, RaftMetrics, ServerState};
 use synod_core::model::Code;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::caller::Caller;
@@ -58,6 +59,8 @@ pub(super) struct Orders<'r, SM: RaftStateMachine<Types>> {
     pub(super) caller: &'r Caller,
     pub(super) raft: &'r Raft<Types, SM>,
     pub(super) tree: &'r (dyn Fn() -> Option<TreeState> + Send + Sync),
+    /// One permit, of a reconfiguration from its look at the version to its last step.
+    pub(super) reconfiguring: &'r Semaphore,
 }
 
 impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
@@ -177,6 +180,9 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             Order::Remove { id } => self.remove(id).await,
             Order::Transfer { id } => self.transfer(id).await,
             Order::Reconfig { reconfig, permitted } => {
+                let Ok(_alone) = self.reconfiguring.try_acquire() else {
+                    return refused_as(Code::ReconfigInProgress, "another one is under way");
+                };
                 self.reconfigure(&reconfig, permitted, wire).await
             }
         }

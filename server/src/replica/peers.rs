@@ -14,7 +14,7 @@ use openraft::base::BoxFuture;
 use openraft::errors::Fatal;
 use openraft::storage::RaftStateMachine;
 use synod_core::model::Zxid;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::admin::Orders;
@@ -71,6 +71,7 @@ pub(crate) struct Peers<SM: RaftStateMachine<Types>, F, H> {
     /// What the generators of the connections' tasks are seeded from.
     seed: u64,
     receiving: Receiving,
+    reconfiguring: Semaphore,
     strangers: Arc<Strangers>,
     /// Log lines that whoever reaches the port can cause.
     lines: Seldom,
@@ -96,6 +97,7 @@ where
             hooks,
             seed,
             receiving: Receiving::default(),
+            reconfiguring: Semaphore::new(1),
             strangers: Arc::default(),
             lines: Seldom::default(),
         }
@@ -189,7 +191,12 @@ where
             }
             Purpose::Admin => {
                 let tree = || self.hooks.tree();
-                let orders = Orders { caller: &self.caller, raft: &self.raft, tree: &tree };
+                let orders = Orders {
+                    caller: &self.caller,
+                    raft: &self.raft,
+                    tree: &tree,
+                    reconfiguring: &self.reconfiguring,
+                };
                 orders.serve(&mut Wire::new(stream)).await
             }
             // All was said.

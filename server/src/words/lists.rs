@@ -2,11 +2,8 @@
 //! that is copied. None of them is answered by default.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 use std::path::Path;
-use std::sync::Arc;
-
-use synod_core::model::SessionId;
 
 use crate::Shared;
 use crate::limits::WORD_ENTRIES_MAX;
@@ -31,26 +28,27 @@ pub(super) fn dump(out: &mut String, shared: &Shared) -> fmt::Result {
 
 /// Who watches what, by session.
 pub(super) fn watches_by_session(out: &mut String, shared: &Shared) -> fmt::Result {
-    let mut by_session: BTreeMap<SessionId, Vec<Arc<str>>> = BTreeMap::new();
-    for (session, path) in shared.member.watches(WORD_ENTRIES_MAX) {
-        by_session.entry(session).or_default().push(path);
-    }
-    for (session, paths) in by_session {
-        writeln!(out, "{session}")?;
-        paths.iter().try_for_each(|path| writeln!(out, "\t{path}"))?;
-    }
-    writeln!(out)
+    grouped(out, shared.member.watches(WORD_ENTRIES_MAX))
 }
 
 /// The same by path.
 pub(super) fn watches_by_path(out: &mut String, shared: &Shared) -> fmt::Result {
-    let mut by_path: BTreeMap<Arc<str>, Vec<SessionId>> = BTreeMap::new();
-    for (session, path) in shared.member.watches(WORD_ENTRIES_MAX) {
-        by_path.entry(path).or_default().push(session);
+    let watches = shared.member.watches(WORD_ENTRIES_MAX);
+    grouped(out, watches.into_iter().map(|(session, path)| (path, session)))
+}
+
+/// Each key with what belongs to it.
+fn grouped<K: Ord + Display, V: Display>(
+    out: &mut String,
+    pairs: impl IntoIterator<Item = (K, V)>,
+) -> fmt::Result {
+    let mut groups: BTreeMap<K, Vec<V>> = BTreeMap::new();
+    for (key, value) in pairs {
+        groups.entry(key).or_default().push(value);
     }
-    for (path, sessions) in by_path {
-        writeln!(out, "{path}")?;
-        sessions.iter().try_for_each(|session| writeln!(out, "\t{session}"))?;
+    for (key, values) in groups {
+        writeln!(out, "{key}")?;
+        values.iter().try_for_each(|value| writeln!(out, "\t{value}"))?;
     }
     writeln!(out)
 }

@@ -45,7 +45,7 @@ impl Client {
     /// Changes who the members are, and says who they are then. It needs the right to write to
     /// [`CONFIG_PATH`], and servers on which it is enabled. On this
     /// project's servers a change of several members is made one after the other: if one step is
-    /// refused, those before it stay.
+    /// refused, those before it stay. Cancelling it takes nothing back: what was asked for is done.
     ///
     /// # Errors
     /// See [requests](Client#requests). [`Error::Refused`] with `ReconfigDisabled`, `Unimplemented`
