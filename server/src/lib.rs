@@ -50,6 +50,7 @@
 //! | [`limits`] | every bound, a named constant with its unit |
 //! | `watched` | a value whose changes are waited for |
 //! | `bug` | mistakes that tests make on purpose |
+//! | `fuzz` | what fuzz targets do with their input |
 //! | `sasl` | the users of SASL |
 //! | `config` | what a server is started with |
 
@@ -63,6 +64,9 @@ mod config;
 mod connection;
 mod counters;
 mod expiry;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod limits;
 mod listener;
 pub mod log;

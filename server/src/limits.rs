@@ -185,6 +185,9 @@ pub const FOLDER_LOOK_MS: u64 = 20;
 /// Size of a segment of the log, in bytes. One record larger than that gets a segment of its size.
 pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Largest segment of the log, in bytes: every place in it has 32 bits.
+pub const LOG_SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
 /// Largest payload of a record of the log, in bytes.
 pub const LOG_PAYLOAD_BYTES_MAX: usize = (16 << 20) - 1;
 
@@ -341,7 +344,7 @@ pub const ADMIN_HOPS_MAX: usize = 8;
 /// How long administration pauses before it looks for a leader again, in milliseconds.
 pub const ADMIN_PAUSE_MS: u64 = 200;
 
-/// Highest index of a log entry that another member is believed.
+/// Highest index of a log entry that another member, or a file of the log, is believed.
 pub const LOG_INDEX_MAX: u64 = 1 << 62;
 
 // One entry more than the soft bound fits into a frame, with room for what stands around it.

@@ -23,12 +23,16 @@
 use crc32c::{crc32c, crc32c_append};
 
 use super::Position;
+use crate::limits::{LOG_INDEX_MAX, LOG_SEGMENT_BYTES_MAX};
 
 /// Bytes of a segment before its first record: one sector.
 pub(super) const HEADER_BYTES: u64 = 512;
 
 /// Bytes of a record before its payload.
 pub(super) const RECORD_BYTES: usize = 40;
+
+/// The least that a segment has: a header, and room for the record that says where the log goes on.
+const SEGMENT_BYTES_MIN: u64 = HEADER_BYTES + record_size(0) as u64;
 
 const MAGIC: [u8; 8] = *b"SYNODLOG";
 const VERSION: u32 = 1;
@@ -153,6 +157,15 @@ impl Head {
     }
 }
 
+/// # Errors
+/// No entry is there, since others could not follow it; why, as the end of a sentence.
+pub(super) fn checked(at: Position) -> Result<Position, String> {
+    if at.index <= LOG_INDEX_MAX {
+        return Ok(at);
+    }
+    Err(format!("an entry's index is at most {LOG_INDEX_MAX}, and there stands {}", at.index))
+}
+
 /// What a segment begins with. It is on disk before the file gets the name of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
@@ -206,16 +219,24 @@ impl SegmentHeader {
         if u32_at(header, 12) != crc32c(&header[16..]) {
             return Err("the checksum of its header is wrong".to_owned());
         }
+        let bytes = u64_at(header, 24);
+        if !(SEGMENT_BYTES_MIN..=LOG_SEGMENT_BYTES_MAX).contains(&bytes) {
+            return Err(format!(
+                "a segment has {SEGMENT_BYTES_MIN} to {LOG_SEGMENT_BYTES_MAX} bytes, and by its \
+                 header {bytes}"
+            ));
+        }
         let position = |start: usize| {
             let (term, index) = (u64_at(header, start + 8), u64_at(header, start + 16));
-            (header[start] == 1).then_some(Position { term, index })
+            let position = (header[start] == 1).then_some(Position { term, index });
+            position.map(checked).transpose()
         };
         Ok(SegmentHeader {
             id: u64_at(header, 16),
-            bytes: u64_at(header, 24),
+            bytes,
             previous_end: u64_at(header, 32),
-            base: position(40),
-            purged: position(64),
+            base: position(40)?,
+            purged: position(64)?,
         })
     }
 }

@@ -19,11 +19,14 @@
 //! | `span` | what records, in their order, come to |
 //! | `snapshots` | what the log's beginning has come to |
 //! | `format` | how records and segments are written down |
+//! | `fuzz` | the log read from whatever bytes |
 //! | `bug` | mistakes that tests make on purpose |
 
 mod bug;
 mod disk;
 mod format;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod handle;
 mod reader;
 mod real;
@@ -32,7 +35,7 @@ mod segments;
 mod shared;
 #[cfg(feature = "testing")]
 pub mod sim;
-mod snapshots;
+pub(crate) mod snapshots;
 mod span;
 mod writer;
 
@@ -56,7 +59,7 @@ use format::HEADER_BYTES;
 
 use crate::limits::{
     LOG_BATCH_BYTES_MAX, LOG_CACHE_BYTES_MAX, LOG_QUEUE_BYTES_MAX, LOG_SEGMENT_BYTES,
-    LOG_SPARE_SEGMENTS_MAX,
+    LOG_SEGMENT_BYTES_MAX, LOG_SPARE_SEGMENTS_MAX,
 };
 
 /// An entry's place in the log.
@@ -110,9 +113,9 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    /// Whole sectors, and few enough that an offset has 32 bits.
+    /// Whole sectors.
     fn rounded(mut self) -> LogConfig {
-        let sectors = self.segment_bytes.clamp(4 * HEADER_BYTES, 1 << 30);
+        let sectors = self.segment_bytes.clamp(4 * HEADER_BYTES, LOG_SEGMENT_BYTES_MAX);
         self.segment_bytes = sectors.next_multiple_of(HEADER_BYTES);
         self
     }

@@ -235,9 +235,11 @@ impl<'a, D: Disk> Reading<'a, D> {
     /// Reads the first `bytes` of a segment, or as many as there are.
     async fn load(&mut self, segment: &Segment<D>, bytes: u64) -> Result<Vec<u8>, LogError> {
         let mut buffer = std::mem::take(&mut self.bytes);
-        buffer.resize(bytes as usize, 0);
-        let failed = LogError::io("cannot read", self.disk.describe(&segment.name));
-        let read = segment.file.read_at(0, &mut buffer).await.map_err(failed)?;
+        let failed = || LogError::io("cannot read", self.disk.describe(&segment.name));
+        // A header that says too much costs nothing.
+        let there = segment.file.size().await.map_err(failed())?;
+        buffer.resize(bytes.min(there) as usize, 0);
+        let read = segment.file.read_at(0, &mut buffer).await.map_err(failed())?;
         buffer.truncate(read);
         self.recovery.bytes += read as u64;
         Ok(buffer)
@@ -325,7 +327,10 @@ impl<'a, D: Disk> Reading<'a, D> {
             let (file, bytes) = (self.disk.describe(&segment.name), rest.end - end);
             self.recovery.cut = Some(Cut { file, offset: end, bytes });
         }
-        (self.end, self.batch) = (end, rest.batch_max + 1);
+        let what = "a batch has the last number that there is";
+        let batch =
+            rest.batch_max.checked_add(1).ok_or_else(|| self.damaged(segment, end, what))?;
+        (self.end, self.batch) = (end, batch);
         if !self.config.planted(Bug::NoSyncAtStart) {
             self.make_durable(segment, &bytes, last).await?;
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Position;
-use super::format::Kind;
+use super::format::{Kind, checked};
 use crate::limits::LOG_RUN_BYTES;
 
 /// Which entries there are.
@@ -148,12 +148,12 @@ impl Ledger {
         match kind {
             Kind::Entry => self
                 .span
-                .append(at)
+                .append(checked(at)?)
                 .map_err(|next| format!("the entry {} stands where {next} should", at.index))?,
             Kind::Vote => self.vote = Some(Bytes::copy_from_slice(payload)),
             Kind::Committed => self.committed = Some(at),
             Kind::Truncation => self.span.truncate(at.index),
-            Kind::Purge => self.span.purge(at),
+            Kind::Purge => self.span.purge(checked(at)?),
             Kind::Seal => {}
         }
         Ok(())

@@ -24,6 +24,7 @@
 //! | `peers` | how it is called |
 //! | `snapshots` | a snapshot's way from one member to another |
 //! | `runtime` | the runtime as openraft sees it |
+//! | `fuzz` | what members say, read from whatever bytes |
 //! | `types` | what openraft is told about our types, and how its entries are written down |
 
 mod admin;
@@ -33,6 +34,8 @@ mod courier;
 mod files;
 mod founding;
 pub(crate) mod frame;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 pub(crate) mod handshake;
 mod identity;
 mod machine;

@@ -4,7 +4,7 @@
 use super::super::request::Shape;
 use super::*;
 use crate::model::{
-    AddWatchMode, Read, ReadOp, Rearm, Request, SaslToken, WatchKind, WatchRequest,
+    AddWatchMode, Read, ReadOp, Rearm, Reconfig, Request, SaslToken, WatchKind, WatchRequest,
 };
 
 /// A request in bytes, and how it is read.
@@ -335,6 +335,38 @@ fn others() -> Vec<Case> {
              00000002 2f61               # path: /a",
             sync("/a"),
             Shape::Echo(path("/a")),
+        ),
+        both(
+            "reconfig-incremental",
+            "00000009                    # xid
+             00000010                    # reconfig
+             00000003 613d62             # joining: a=b
+             00000001 34                 # leaving: 4
+             ffffffff                    # members: null
+             0000000100000007            # from version",
+            Request::Reconfig(Reconfig {
+                joining: Some("a=b".to_owned()),
+                leaving: Some("4".to_owned()),
+                members: None,
+                from_version: 0x1_0000_0007,
+            }),
+            Shape::DataStat,
+        ),
+        both(
+            "reconfig-to-a-list",
+            "00000009                    # xid
+             00000010                    # reconfig
+             ffffffff                    # joining: null
+             ffffffff                    # leaving: null
+             00000000                    # members: none
+             ffffffffffffffff            # from version: any",
+            Request::Reconfig(Reconfig {
+                joining: None,
+                leaving: None,
+                members: Some(String::new()),
+                from_version: -1,
+            }),
+            Shape::DataStat,
         ),
         Case {
             xid: -2,

@@ -25,10 +25,10 @@ use crate::log::{LogError, Position};
 
 const MAGIC: [u8; 8] = *b"SYNODSNP";
 const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 40;
-const CHUNK_HEADER_BYTES: usize = 8;
-const END: u32 = u32::MAX;
-const END_BYTES: usize = 16;
+pub(super) const HEADER_BYTES: usize = 40;
+pub(super) const CHUNK_HEADER_BYTES: usize = 8;
+pub(super) const END: u32 = u32::MAX;
+pub(super) const END_BYTES: usize = 16;
 
 pub(super) fn encode_header(meta: &SnapshotMeta) -> Vec<u8> {
     let mut out = vec![0; HEADER_BYTES];
@@ -56,7 +56,7 @@ pub(super) fn chunk_header(ordinal: u64, content: &[u8]) -> [u8; CHUNK_HEADER_BY
     header(ordinal, content.len() as u32, content)
 }
 
-fn header(ordinal: u64, length: u32, content: &[u8]) -> [u8; CHUNK_HEADER_BYTES] {
+pub(super) fn header(ordinal: u64, length: u32, content: &[u8]) -> [u8; CHUNK_HEADER_BYTES] {
     let mut out = [0; CHUNK_HEADER_BYTES];
     out[..4].copy_from_slice(&length.to_le_bytes());
     out[4..].copy_from_slice(&chunk_sum(ordinal, length, content).to_le_bytes());

@@ -8,6 +8,8 @@
 
 mod draft;
 mod file;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -174,6 +174,37 @@ async fn a_segment_without_a_good_header_is_refused() {
     }
 }
 
+/// Changes the header of a segment, and makes its checksum right.
+fn forge(disk: &SimDisk, id: u64, change: impl FnOnce(&mut [u8])) {
+    disk.damage(&segment(id), |bytes| {
+        change(bytes);
+        let sum = crc32c::crc32c(&bytes[16..512]);
+        bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_no_log_has_is_refused_before_anything_is_made_for_it() {
+    // Where in the header, what stands there, and what is said of it.
+    let numbers = [
+        (24, 1 << 40, "a segment has 552 to 1073741824 bytes, and by its header 1099511627776"),
+        (24, 551, "a segment has 552 to 1073741824 bytes, and by its header 551"),
+        (56, u64::MAX, "an entry's index is at most 4611686018427387904, and there stands 184467"),
+    ];
+    for (at, number, wanted) in numbers {
+        let disk = several_segments().await;
+        forge(&disk, 3, |header| header[at..at + 8].copy_from_slice(&number.to_le_bytes()));
+        let why = refusal(&disk).await;
+        let place = format!("simulated/{} is damaged at byte 0: {wanted}", segment(3));
+        assert!(why.starts_with(&place), "{why}");
+    }
+    // The end of the segment before: no more is read than there is.
+    let disk = several_segments().await;
+    forge(&disk, 3, |header| header[32..40].copy_from_slice(&(1_u64 << 60).to_le_bytes()));
+    let why = refusal(&disk).await;
+    assert!(why.contains("its records go on in the next segment, and here is none"), "{why}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_fdatasync_is_the_end_for_every_waiter_and_every_later_call() {
     let disk = SimDisk::new(1);

@@ -108,3 +108,15 @@ pub(super) fn decode_entries(mut body: Bytes, time_ms: i64) -> io::Result<Vec<Co
     }
     Ok(batch)
 }
+
+/// A body is nothing that a courier or its leader says, or it is read without harm.
+#[cfg(feature = "testing")]
+pub(in crate::replica) fn read_any(mut body: Bytes) {
+    let _ = decode_entries(body.clone(), 0);
+    if let Ok(sessions) = decode_sessions(&mut body) {
+        let mut out = BytesMut::new();
+        encode_sessions(&mut out, &sessions);
+        let again = decode_sessions(&mut out.freeze()).expect("it was written here");
+        assert_eq!(again, sessions);
+    }
+}

@@ -11,7 +11,7 @@
 //! | `leader_line` | who leads, told to the log |
 //! | `proposed` | entries that were proposed and whose fate is not known |
 
-mod frames;
+pub(super) mod frames;
 mod leader_line;
 mod proposed;
 

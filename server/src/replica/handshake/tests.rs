@@ -149,3 +149,16 @@ proptest! {
         prop_assert!(decode_hello(cut).is_err());
     }
 }
+
+/// A search by fuzzing begins from these.
+pub(in crate::replica) fn samples() -> [(&'static str, BytesMut); 4] {
+    let accepted =
+        Welcome { id: 2, cluster: Some(OURS), folder: FOLDER, has_begun: true, is_removed: false };
+    let refused = Refusal::lasting("no");
+    [
+        ("hello", encode_hello(&whole_hello()).expect("short")),
+        ("hello-of-admin", encode_hello(&Hello::of_admin(100)).expect("short")),
+        ("accepted", encode_answer(Ok(&accepted)).expect("short")),
+        ("refused", encode_answer(Err(&refused)).expect("short")),
+    ]
+}
