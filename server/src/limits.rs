@@ -77,8 +77,9 @@ pub const OUTSTANDING_BYTES_SOFT: usize = 1 << 20;
 /// Bytes of all writes that are on their way through the log, past which no more are taken in.
 pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 
-/// Entries that are applied before others get at the state again.
-pub const APPLY_BATCH_MAX: usize = 256;
+/// Entries that go through the log together, and that are applied before others get at the state
+/// again.
+pub const BATCH_ENTRIES_MAX: usize = 256;
 
 /// How many entries apart the members' digests are compared.
 pub const DIGEST_ENTRIES: u64 = 10_000;
@@ -132,11 +133,14 @@ pub const COURIER_CONNECT_MS_MAX: u64 = 1_000;
 pub const COURIER_SILENCE_MS_MAX: u64 = 2_000;
 
 /// Bytes of entries in one frame to the leader, and waiting to be sent there, past which no more
-/// are added.
-pub const COURIER_FRAME_BYTES_SOFT: usize = 1 << 20;
+/// are added; and of those that go through the log together.
+pub const COURIER_FRAME_BYTES_SOFT: usize = 256 << 10;
 
 /// Batches of entries that were proposed and whose fate is not known, for each courier.
 pub const COURIER_BATCHES_MAX: usize = 256;
+
+/// So many of a leader's own batches whose fate is not known that the next one waits until it is full.
+pub const COURIER_BATCHES_ENOUGH: usize = 2;
 
 /// Questions to the leader that are not answered, for each courier.
 pub const COURIER_QUESTIONS_MAX: usize = 64;
@@ -202,7 +206,7 @@ pub const LOG_BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Recent entries that the log keeps in memory, in bytes. Those that are not on disk yet are kept
 /// whatever they come to; see [`LOG_QUEUE_BYTES_MAX`].
-pub const LOG_CACHE_BYTES_MAX: usize = 32 << 20;
+pub const LOG_CACHE_BYTES_MAX: usize = 8 << 20;
 
 /// Segments that hold nothing needed any more and are kept to be written again.
 pub const LOG_SPARE_SEGMENTS_MAX: usize = 2;
@@ -347,9 +351,10 @@ pub const ADMIN_PAUSE_MS: u64 = 200;
 /// Highest index of a log entry that another member, or a file of the log, is believed.
 pub const LOG_INDEX_MAX: u64 = 1 << 62;
 
-// One entry more than the soft bound fits into a frame, with room for what stands around it.
+// One batch more than the soft bound fits into a frame, with room for what stands around it.
 const _: () = assert!(
-    APPEND_BYTES_SOFT + 2 * synod_core::model::limits::REQUEST_BYTES_MAX < PEER_FRAME_BYTES_MAX
+    APPEND_BYTES_SOFT + COURIER_FRAME_BYTES_SOFT + 2 * synod_core::model::limits::REQUEST_BYTES_MAX
+        < PEER_FRAME_BYTES_MAX
 );
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 

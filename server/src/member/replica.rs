@@ -6,6 +6,7 @@ use std::sync::Arc;
 #[cfg(feature = "testing")]
 use std::time::Duration;
 
+use bytes::Bytes;
 use synod_core::engine::{Engine, EngineView};
 use synod_core::model::SessionId;
 use synod_core::wire::decode_entry;
@@ -18,10 +19,9 @@ use super::{Member, plant};
 use crate::bug::Bug;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::limits::DIGESTS_MAX;
+use crate::limits::{BATCH_ENTRIES_MAX, DIGESTS_MAX};
 use crate::outbox::Fate;
 use crate::replica::peers::TreeState;
-use crate::replica::types::Command;
 use crate::watched;
 
 /// The state's digest at a place in the log.
@@ -35,8 +35,8 @@ pub(crate) struct Checkpoint {
 pub(crate) enum Committed {
     /// Nothing.
     Blank,
-    /// Something to be done.
-    Command(Command),
+    /// Something to be done: the leader's time, and entries.
+    Entries(i64, Vec<Bytes>),
     /// From now on these are the members, as [`CONFIG_PATH`](synod_core::model::CONFIG_PATH) has
     /// them.
     Members(String),
@@ -105,6 +105,13 @@ impl Member {
     /// Something waits that the courier should take at once.
     pub(crate) async fn something_to_take(&self) {
         self.outgoing.notified().await;
+    }
+
+    /// Whether what waits for the leader should not wait for other entries: it is a whole batch, or
+    /// a question.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let Outgoing { proposals, pings, barriers, .. } = &self.lock().outgoing;
+        proposals.len() >= BATCH_ENTRIES_MAX || !pings.is_empty() || !barriers.is_empty()
     }
 
     /// Takes what waits for the leader.
@@ -223,21 +230,26 @@ impl Member {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut applied = Ok(());
-        for (index, term, committed) in entries {
+        'all: for (index, term, committed) in entries {
             match committed {
                 Committed::Blank => {}
                 Committed::Members(members) => state.configure(*term, members),
-                Committed::Command(command) => match decode_entry(command.entry.clone()) {
-                    Ok(mut entry) => {
-                        entry.time_ms = command.time_ms;
-                        state.commit(*term, &entry);
+                Committed::Entries(time_ms, entries) => {
+                    for entry in entries {
+                        match decode_entry(entry.clone()) {
+                            Ok(mut entry) => {
+                                entry.time_ms = *time_ms;
+                                state.commit(*term, &entry);
+                            }
+                            Err(error) => {
+                                let text =
+                                    format!("entry {index} of the log cannot be read: {error}");
+                                applied = Err(text);
+                                break 'all;
+                            }
+                        }
                     }
-                    Err(error) => {
-                        let text = format!("entry {index} of the log cannot be read: {error}");
-                        applied = Err(text);
-                        break;
-                    }
-                },
+                }
             }
             state.applied_index = *index;
             if index % self.digest_entries == 0 {

@@ -13,7 +13,7 @@ use synod_core::wire::{ConnectReply, encode_entry};
 use tokio::sync::oneshot;
 
 use super::open::Opening;
-use super::outgoing::{Outgoing, Waiter};
+use super::outgoing::{Outgoing, Waiter, weight};
 use super::replica::Digests;
 use super::seat::{Seat, Slot};
 use super::watchman::Watchman;
@@ -116,7 +116,7 @@ impl State {
                 self.commit(TERM, &entry);
             }
             Log::Replicated => {
-                let mut encoded = bytes::BytesMut::new();
+                let mut encoded = bytes::BytesMut::with_capacity(weight(&entry.request));
                 encode_entry(&mut encoded, &entry);
                 let pinned = matches!(entry.request, Write::ExpireSession { .. });
                 let entry = encoded.freeze();

@@ -11,11 +11,12 @@ use openraft::{EntryPayload, RaftSnapshotBuilder, StoredMembership};
 use synod_core::engine::{Engine, EngineView, Restore, RestoreError};
 use tokio::sync::Notify;
 
+use super::batch;
 use super::files::{SnapshotData, file_meta};
 use super::messages::SnapshotMeta;
-use super::types::{Address, CommittedLeaderId, LogId, Types, members_text};
+use super::types::{Address, Command, CommittedLeaderId, LogId, Types, members_text};
 use crate::bug::Bug;
-use crate::limits::APPLY_BATCH_MAX;
+use crate::limits::BATCH_ENTRIES_MAX;
 use crate::log::{Disk, Snapshots, away};
 use crate::member::{Committed, Member};
 
@@ -42,9 +43,9 @@ pub(crate) struct Machine<D: Disk> {
     pace: Arc<Pace>,
     applied: Option<LogId>,
     membership: Membership,
-    /// The place of the last snapshot that was begun.
-    snapshot_index: u64,
-    /// Bytes of the entries since then.
+    /// Entries since the last snapshot that was begun.
+    entries_since: u64,
+    /// Their bytes.
     bytes_since: u64,
 }
 
@@ -59,9 +60,8 @@ impl<D: Disk> Machine<D> {
     ) -> Machine<D> {
         let (applied, membership) =
             meta.map_or_else(Default::default, |meta| (meta.last_log_id, meta.last_membership));
-        let snapshot_index = applied.map_or(0, |log_id| log_id.index);
         member.count_members(membership.nodes().count());
-        member.begin_after(snapshot_index);
+        member.begin_after(applied.map_or(0, |log_id| log_id.index));
         Machine {
             member,
             disk,
@@ -69,7 +69,7 @@ impl<D: Disk> Machine<D> {
             pace,
             applied,
             membership,
-            snapshot_index,
+            entries_since: 0,
             bytes_since: 0,
         }
     }
@@ -79,18 +79,62 @@ impl<D: Disk> Machine<D> {
     }
 
     fn look_for_snapshot(&mut self) {
-        let index = self.applied.map_or(0, |log_id| log_id.index);
-        let since = index.saturating_sub(self.snapshot_index);
-        if since < self.pace.entries && self.bytes_since < self.pace.bytes {
+        if self.entries_since < self.pace.entries && self.bytes_since < self.pace.bytes {
             return;
         }
         let census = self.member.census();
-        let many = since >= (census.znodes as u64 / ZNODES_PER_ENTRY).max(self.pace.entries);
+        let many =
+            self.entries_since >= (census.znodes as u64 / ZNODES_PER_ENTRY).max(self.pace.entries);
         let large = self.bytes_since >= (census.data_bytes as u64).max(self.pace.bytes);
         if many || large {
-            (self.snapshot_index, self.bytes_since) = (index, 0);
+            (self.entries_since, self.bytes_since) = (0, 0);
             self.pace.due.notify_one();
         }
+    }
+
+    /// Applies the next of what is ready, up to about [`BATCH_ENTRIES_MAX`] entries.
+    async fn apply_some(
+        &mut self,
+        ready: &mut impl Iterator<Item = io::Result<EntryResponder<Types>>>,
+    ) -> io::Result<()> {
+        let (mut committed, mut responders) = (Vec::new(), Vec::new());
+        let mut count = 0;
+        while count < BATCH_ENTRIES_MAX
+            && let Some(item) = ready.next()
+        {
+            let (entry, responder) = item?;
+            let log_id = entry.log_id();
+            let what = match entry.payload {
+                EntryPayload::Blank => Committed::Blank,
+                EntryPayload::Normal(Command { time_ms, entries }) => {
+                    self.bytes_since += entries.len() as u64;
+                    let entries = batch::split(entries)?;
+                    count += entries.len();
+                    Committed::Entries(time_ms, entries)
+                }
+                EntryPayload::Membership(members) => {
+                    self.member.count_members(members.nodes().count());
+                    // While they change, nothing is settled.
+                    let settled = members.get_joint_config().len() == 1;
+                    let text = settled.then(|| members_text(&members));
+                    if !self.member.makes(Bug::SnapshotOfOldMembers) {
+                        self.membership = StoredMembership::new(Some(log_id), members);
+                    }
+                    text.map_or(Committed::Blank, Committed::Members)
+                }
+            };
+            count += 1;
+            committed.push((log_id.index, log_id.committed_leader_id().term, what));
+            self.applied = Some(log_id);
+            responders.extend(responder);
+        }
+        self.entries_since += count as u64;
+        #[cfg(feature = "testing")]
+        self.member.dawdle().await;
+        self.member.apply(&committed)?;
+        responders.into_iter().for_each(|responder| responder.send(()));
+        self.look_for_snapshot();
+        Ok(())
     }
 }
 
@@ -106,39 +150,12 @@ impl<D: Disk> RaftStateMachine<Types> for Machine<D> {
     where
         S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + Send,
     {
-        let mut batches = entries.ready_chunks(APPLY_BATCH_MAX);
-        while let Some(batch) = batches.next().await {
-            let mut commands = Vec::with_capacity(batch.len());
-            let mut responders = Vec::new();
-            for item in batch {
-                let (entry, responder) = item?;
-                let log_id = entry.log_id();
-                let committed = match entry.payload {
-                    EntryPayload::Blank => Committed::Blank,
-                    EntryPayload::Normal(command) => {
-                        self.bytes_since += command.entry.len() as u64;
-                        Committed::Command(command)
-                    }
-                    EntryPayload::Membership(members) => {
-                        self.member.count_members(members.nodes().count());
-                        // While they change, nothing is settled.
-                        let settled = members.get_joint_config().len() == 1;
-                        let text = settled.then(|| members_text(&members));
-                        if !self.member.makes(Bug::SnapshotOfOldMembers) {
-                            self.membership = StoredMembership::new(Some(log_id), members);
-                        }
-                        text.map_or(Committed::Blank, Committed::Members)
-                    }
-                };
-                commands.push((log_id.index, log_id.committed_leader_id().term, committed));
-                self.applied = Some(log_id);
-                responders.extend(responder);
+        let mut entries = entries.ready_chunks(BATCH_ENTRIES_MAX);
+        while let Some(ready) = entries.next().await {
+            let mut ready = ready.into_iter().peekable();
+            while ready.peek().is_some() {
+                self.apply_some(&mut ready).await?;
             }
-            #[cfg(feature = "testing")]
-            self.member.dawdle().await;
-            self.member.apply(&commands)?;
-            responders.into_iter().for_each(|responder| responder.send(()));
-            self.look_for_snapshot();
         }
         Ok(())
     }
@@ -146,7 +163,7 @@ impl<D: Disk> RaftStateMachine<Types> for Machine<D> {
     async fn get_snapshot_builder(&mut self) -> Builder<D> {
         // Between two entries: the state and its place in the log belong together.
         let (view, meta) = (self.member.snapshot(), self.meta());
-        self.snapshot_index = meta.last_log_id.map_or(0, |log_id| log_id.index);
+        self.entries_since = 0;
         Builder { view: Some(view), meta, snapshots: self.snapshots.clone() }
     }
 
@@ -161,7 +178,7 @@ impl<D: Disk> RaftStateMachine<Types> for Machine<D> {
         self.member.count_members(meta.last_membership.nodes().count());
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.snapshot_index = index;
+        self.entries_since = 0;
         Ok(())
     }
 

@@ -25,9 +25,11 @@
 //! | `snapshots` | a snapshot's way from one member to another |
 //! | `runtime` | the runtime as openraft sees it |
 //! | `fuzz` | what members say, read from whatever bytes |
+//! | `batch` | entries that go through the log together |
 //! | `types` | what openraft is told about our types, and how its entries are written down |
 
 mod admin;
+mod batch;
 mod caller;
 mod config;
 mod courier;

@@ -6,9 +6,8 @@ use std::time::Duration;
 use openraft_rt::watch::{RecvError, SendError, Watch, WatchReceiver, WatchSender};
 use openraft_rt::{AsyncRuntime, OptionalSend, OptionalSync};
 use openraft_rt_tokio::TokioRuntime;
-use tokio::sync::watch::Ref;
 
-use crate::watched::{Receiver, Sender};
+use crate::watched::{Receiver, Ref, Sender};
 
 /// tokio's runtime, but for its watch.
 #[derive(Debug)]

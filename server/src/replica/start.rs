@@ -334,16 +334,12 @@ async fn make_snapshots<D: Disk>(raft: RaftOf<D>, pace: Arc<Pace>) {
 
 /// A member whose log has failed must not go on.
 async fn watch_health<D: Disk>(raft: RaftOf<D>, member: Arc<Member>) {
-    let mut metrics = raft.metrics();
-    loop {
-        let running = metrics.borrow_watched().running_state.clone();
-        if let Err(fatal) = running {
-            member.fail(fatal.to_string());
-            return;
-        }
-        if metrics.changed().await.is_err() {
-            return;
-        }
+    // It changes seldom, and ends with consensus; the other metrics change with each entry.
+    let mut server = raft.server_metrics();
+    while server.changed().await.is_ok() {}
+    let running = raft.metrics().borrow_watched().running_state.clone();
+    if let Err(fatal) = running {
+        member.fail(fatal.to_string());
     }
 }
 

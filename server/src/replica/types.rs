@@ -63,20 +63,20 @@ impl fmt::Display for Address {
     }
 }
 
-/// An entry of the state machine as the log carries it: encoded once, where it is proposed, and
-/// passed on as it is.
+/// Entries of the state machine as the log carries them: encoded once, where they are proposed, and
+/// passed on as they are. What comes to the leader together goes through the log together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
     /// The leader's clock, in milliseconds since the Unix epoch: it takes the place of the time
-    /// in the entry.
+    /// in the entries.
     pub(crate) time_ms: i64,
-    /// The entry.
-    pub(crate) entry: Bytes,
+    /// The entries, in the form of [`batch`](super::batch).
+    pub(crate) entries: Bytes,
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an entry of {} bytes", self.entry.len())
+        write!(f, "entries of {} bytes", self.entries.len())
     }
 }
 
@@ -94,10 +94,10 @@ pub(crate) fn encode_payload(out: &mut BytesMut, payload: &Payload) {
     match payload {
         EntryPayload::Blank => out.put_u8(BLANK),
         EntryPayload::Normal(command) => {
-            out.reserve(9 + command.entry.len());
+            out.reserve(9 + command.entries.len());
             out.put_u8(NORMAL);
             out.put_i64(command.time_ms);
-            out.put_slice(&command.entry);
+            out.put_slice(&command.entries);
         }
         EntryPayload::Membership(members) => {
             out.put_u8(MEMBERSHIP);
@@ -114,7 +114,7 @@ pub(crate) fn decode_payload(mut bytes: Bytes) -> io::Result<Payload> {
         NORMAL => {
             let time_ms =
                 bytes.try_get_i64().map_err(|_| malformed("a command begins with its time"))?;
-            Ok(EntryPayload::Normal(Command { time_ms, entry: bytes }))
+            Ok(EntryPayload::Normal(Command { time_ms, entries: bytes }))
         }
         MEMBERSHIP => Ok(EntryPayload::Membership(decode_members(&mut bytes)?)),
         _ => Err(malformed("the kind of a payload is 0, 1 or 2")),

@@ -188,7 +188,7 @@ impl RaftStateMachine<Types> for Machine {
             machine.applied.last = Some(entry.log_id);
             match entry.payload {
                 EntryPayload::Blank => {}
-                EntryPayload::Normal(command) => machine.applied.commands.push(command.entry),
+                EntryPayload::Normal(command) => machine.applied.commands.push(command.entries),
                 EntryPayload::Membership(members) => {
                     machine.applied.membership = Membership::new(Some(entry.log_id), members);
                 }

@@ -138,7 +138,7 @@ impl Node {
     }
 
     async fn write(&self, bytes: impl Into<Bytes>) {
-        let command = Command { time_ms: 1, entry: bytes.into() };
+        let command = Command { time_ms: 1, entries: bytes.into() };
         // A new leader that heard of nobody yet says that its lease has expired.
         loop {
             match self.raft.client_write(command.clone()).await {

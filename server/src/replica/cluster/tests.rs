@@ -9,7 +9,7 @@ async fn ten_thousand_entries_reach_every_member_although_connections_break() {
         for round in 0..10 {
             let commands = (0..1_000).map(|_| {
                 written += 1;
-                Command { time_ms: 0, entry: written.to_be_bytes().to_vec().into() }
+                Command { time_ms: 0, entries: written.to_be_bytes().to_vec().into() }
             });
             let mut results = leader.raft.client_write_many(commands).await.expect("accepted");
             // One follower's connections break, so that the other's acknowledgements suffice.

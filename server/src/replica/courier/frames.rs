@@ -7,8 +7,9 @@ use synod_core::model::SessionId;
 
 use super::Asked;
 use crate::member::{Outgoing, Waiter};
+use crate::replica::batch;
 use crate::replica::frame::{self, Frame, Wire};
-use crate::replica::types::{Command, malformed};
+use crate::replica::types::malformed;
 
 // From a member to the leader.
 pub(super) const PROPOSE: u8 = 1;
@@ -47,17 +48,10 @@ pub(super) fn pack(
     asked: &mut Asked,
 ) -> io::Result<()> {
     let Outgoing { proposals, mut touched, pings, barriers, .. } = outgoing;
-    let mut left = proposals.into_iter().filter(|proposal| !proposal.pinned).peekable();
+    let left = proposals.into_iter().filter(|proposal| !proposal.pinned);
+    let mut left = left.map(|proposal| proposal.entry).peekable();
     while left.peek().is_some() {
-        frame::put(out, PROPOSE, |out| {
-            let start = out.len();
-            while out.len() - start < frame_bytes_soft
-                && let Some(proposal) = left.next()
-            {
-                out.put_u32(proposal.entry.len() as u32);
-                out.put_slice(&proposal.entry);
-            }
-        })?;
+        frame::put(out, PROPOSE, |out| batch::fill(out, &mut left, frame_bytes_soft))?;
         if one_only {
             break;
         }
@@ -96,23 +90,14 @@ pub(super) fn decode_sessions(body: &mut Bytes) -> io::Result<Vec<SessionId>> {
     Ok((0..count).map(|_| SessionId(body.get_i64())).collect())
 }
 
-pub(super) fn decode_entries(mut body: Bytes, time_ms: i64) -> io::Result<Vec<Command>> {
-    const SHORT: &str = "a proposal is longer than what is there";
-    let mut batch = Vec::new();
-    while body.has_remaining() {
-        let length = body.try_get_u32().map_err(|_| malformed(SHORT))? as usize;
-        if length > body.len() {
-            return Err(malformed(SHORT));
-        }
-        batch.push(Command { time_ms, entry: body.split_to(length) });
-    }
-    Ok(batch)
-}
-
 /// A body is nothing that a courier or its leader says, or it is read without harm.
 #[cfg(feature = "testing")]
 pub(in crate::replica) fn read_any(mut body: Bytes) {
-    let _ = decode_entries(body.clone(), 0);
+    if let Ok(entries) = batch::split(body.clone()) {
+        let mut again = BytesMut::new();
+        batch::fill(&mut again, &mut entries.into_iter().peekable(), usize::MAX);
+        assert_eq!(again, body);
+    }
     if let Ok(sessions) = decode_sessions(&mut body) {
         let mut out = BytesMut::new();
         encode_sessions(&mut out, &sessions);

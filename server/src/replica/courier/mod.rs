@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use openraft::ReadPolicy;
@@ -31,11 +31,12 @@ use synod_core::seams::Clock;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use self::frames::{
-    ASK_INDEX, DIGEST, INDEX, PROPOSE, TOUCH, TOUCHED, decode_entries, decode_sessions,
-    encode_sessions, next_if, pack, sessions_of,
+    ASK_INDEX, DIGEST, INDEX, PROPOSE, TOUCH, TOUCHED, decode_sessions, encode_sessions, next_if,
+    pack, sessions_of,
 };
 pub(super) use self::leader_line::LeaderLine;
 use self::proposed::Proposed;
+use super::batch;
 use super::caller::Caller;
 use super::frame::{self, Frame, Wire};
 use super::handshake::Purpose;
@@ -158,6 +159,9 @@ impl<D: Disk> Courier<D> {
         let mut due = false;
         let lost = loop {
             let room = !asked.is_full() && !proposed.is_full();
+            // One is being written and one waits for the disk: what comes after them is not earlier
+            // there for being proposed now, and costs less together.
+            let may_take = room && due && (!proposed.is_enough() || self.member.is_pressed());
             tokio::select! {
                 biased;
                 lost = self.changed(metrics, now) => break lost,
@@ -179,9 +183,9 @@ impl<D: Disk> Courier<D> {
                     }
                     None => break Lost::NoQuorum,
                 },
-                () = self.member.something_to_take(), if room && !due => due = true,
+                () = self.member.something_to_take(), if room && !may_take => due = true,
                 // While its lease has lapsed, it would be refused what it proposes.
-                () = self.confirmed(), if room && due => {
+                () = self.confirmed(), if may_take => {
                     due = false;
                     let Outgoing { proposals, pings, barriers, .. } = self.member.take_outgoing();
                     let time_ms = self.clock.wall_ms();
@@ -189,7 +193,14 @@ impl<D: Disk> Courier<D> {
                         proposals.into_iter().partition(|proposal| proposal.pinned);
                     let commands = |proposals: Vec<Proposal>| {
                         let entries = proposals.into_iter().map(|proposal| proposal.entry);
-                        entries.map(|entry| Command { time_ms, entry }).collect::<Vec<_>>()
+                        let mut left = entries.peekable();
+                        let mut commands = Vec::new();
+                        while left.peek().is_some() {
+                            let mut entries = BytesMut::new();
+                            batch::fill(&mut entries, &mut left, self.frame_bytes_soft);
+                            commands.push(Command { time_ms, entries: entries.freeze() });
+                        }
+                        commands
                     };
                     let term = leader.to_committed_leader_id();
                     let mut taken = proposed.propose_in(&self.raft, &term, commands(pinned)).await;
@@ -474,10 +485,10 @@ impl<D: Disk> Courier<D> {
                     match kind {
                         PROPOSE => {
                             let time_ms = self.clock.wall_ms();
-                            let batch = match decode_entries(body, time_ms) {
-                                Ok(batch) => batch,
-                                Err(error) => break error.into(),
-                            };
+                            if let Err(error) = batch::split(body.clone()) {
+                                break error.into();
+                            }
+                            let batch = vec![Command { time_ms, entries: body }];
                             let patience = Duration::from_millis(QUORUM_MS_MAX);
                             if timeout(patience, self.confirmed()).await.is_err() {
                                 break Lost::NoQuorum;

@@ -8,7 +8,7 @@ use futures::stream::{BoxStream, FuturesOrdered, StreamExt};
 use openraft::impls::ProgressResponder;
 
 use super::Lost;
-use crate::limits::COURIER_BATCHES_MAX;
+use crate::limits::{COURIER_BATCHES_ENOUGH, COURIER_BATCHES_MAX};
 use crate::log::Disk;
 use crate::replica::RaftOf;
 use crate::replica::types::{Command, CommittedLeaderId};
@@ -22,6 +22,11 @@ pub(super) struct Proposed {
 impl Proposed {
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
+    }
+
+    /// Whether the disk is busy with what there is.
+    pub(super) fn is_enough(&self) -> bool {
+        self.batches.len() >= COURIER_BATCHES_ENOUGH
     }
 
     pub(super) fn is_full(&self) -> bool {

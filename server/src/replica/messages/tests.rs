@@ -41,7 +41,7 @@ fn a_payload() -> impl Strategy<Value = super::super::types::Payload> {
         Just(EntryPayload::Blank),
         Just(EntryPayload::Membership(members())),
         (any::<i64>(), bytes).prop_map(|(time_ms, entry)| {
-            EntryPayload::Normal(Command { time_ms, entry: entry.into() })
+            EntryPayload::Normal(Command { time_ms, entries: entry.into() })
         }),
     ]
 }
@@ -192,7 +192,7 @@ proptest! {
 fn a_request_too_large_for_a_frame_goes_in_several_that_follow_on_each_other() {
     let entry = |index| RaftEntry {
         log_id: log_id(1, index),
-        payload: EntryPayload::Normal(Command { time_ms: 1, entry: vec![1; 300 << 10].into() }),
+        payload: EntryPayload::Normal(Command { time_ms: 1, entries: vec![1; 300 << 10].into() }),
     };
     let request = Append {
         vote: Vote::new_committed(1, LEADER),

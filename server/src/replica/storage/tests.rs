@@ -130,7 +130,7 @@ async fn what_openraft_saves_is_there_after_a_power_loss() {
     let mut store = LogStore::new(log);
     let vote =
         Vote { leader_id: leader_id_std::LeaderId { term: 7, voted_for: 3 }, committed: true };
-    let command = Command { time_ms: -5, entry: Bytes::from(vec![1; 300]) };
+    let command = Command { time_ms: -5, entries: Bytes::from(vec![1; 300]) };
     let entries: Vec<_> = (1..=100)
         .map(|index| {
             let payload = match index {

@@ -1,0 +1,97 @@
+//! Entries that go through the log together: each behind its length, nothing around them.
+
+use std::io;
+use std::iter::Peekable;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::types::malformed;
+use crate::limits::BATCH_ENTRIES_MAX;
+
+/// Moves entries into a batch: one at least, and then so many as there is room for.
+pub(crate) fn fill(
+    out: &mut BytesMut,
+    entries: &mut Peekable<impl Iterator<Item = Bytes>>,
+    bytes_soft: usize,
+) {
+    let (start, mut count) = (out.len(), 0);
+    while (count == 0 || out.len() - start < bytes_soft)
+        && count < BATCH_ENTRIES_MAX
+        && let Some(entry) = entries.next()
+    {
+        out.reserve(4 + entry.len());
+        out.put_u32(entry.len() as u32);
+        out.put_slice(&entry);
+        count += 1;
+    }
+}
+
+/// The entries of a batch, which share its bytes.
+///
+/// # Errors
+/// It is no batch, or has more entries than [`BATCH_ENTRIES_MAX`].
+pub(crate) fn split(mut batch: Bytes) -> io::Result<Vec<Bytes>> {
+    const SHORT: &str = "a batch of entries is longer than what is there";
+    let mut entries = Vec::new();
+    while batch.has_remaining() {
+        let length = batch.try_get_u32().map_err(|_| malformed(SHORT))? as usize;
+        if length > batch.len() {
+            return Err(malformed(SHORT));
+        }
+        if entries.len() == BATCH_ENTRIES_MAX {
+            return Err(malformed("a batch has at most 256 entries"));
+        }
+        entries.push(batch.split_to(length));
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches(entries: &[Bytes], bytes_soft: usize) -> Vec<Bytes> {
+        let mut left = entries.iter().cloned().peekable();
+        let mut batches = Vec::new();
+        while left.peek().is_some() {
+            let mut batch = BytesMut::new();
+            fill(&mut batch, &mut left, bytes_soft);
+            batches.push(batch.freeze());
+        }
+        batches
+    }
+
+    fn entries(count: usize, bytes: usize) -> Vec<Bytes> {
+        (0..count).map(|number| vec![number as u8; bytes].into()).collect()
+    }
+
+    #[test]
+    fn what_is_put_together_comes_apart_in_order() {
+        for (count, bytes) in [(1, 0), (3, 7), (BATCH_ENTRIES_MAX, 1), (BATCH_ENTRIES_MAX + 1, 1)] {
+            let entries = entries(count, bytes);
+            let batches = batches(&entries, usize::MAX);
+            assert_eq!(batches.len(), count.div_ceil(BATCH_ENTRIES_MAX));
+            let apart: Vec<Bytes> =
+                batches.into_iter().flat_map(|batch| split(batch).expect("a batch")).collect();
+            assert_eq!(apart, entries);
+        }
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_entry_that_reaches_its_bound() {
+        let batches = batches(&entries(5, 10), 20);
+        let counts: Vec<usize> =
+            batches.into_iter().map(|batch| split(batch).expect("a batch").len()).collect();
+        assert_eq!(counts, [2, 2, 1]);
+    }
+
+    #[test]
+    fn what_is_no_batch_is_refused() {
+        let whole = batches(&entries(2, 5), usize::MAX).remove(0);
+        for length in (1..whole.len()).filter(|length| *length != 9) {
+            assert!(split(whole.slice(..length)).is_err(), "{length}");
+        }
+        assert!(split(vec![0; 4 * (BATCH_ENTRIES_MAX + 1)].into()).is_err());
+        assert!(split(u32::MAX.to_be_bytes().to_vec().into()).is_err());
+    }
+}
