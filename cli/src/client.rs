@@ -164,6 +164,7 @@ pub(crate) enum Command {
 pub(crate) enum Failure {
     Refused(Error),
     Cluster(AdminError),
+    Bench(crate::bench::Failed),
     Output(std::io::Error),
     Input(std::io::Error),
     SessionOver,
@@ -173,6 +174,12 @@ pub(crate) enum Failure {
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Failure {
         Failure::Cluster(error)
+    }
+}
+
+impl From<crate::bench::Failed> for Failure {
+    fn from(failed: crate::bench::Failed) -> Failure {
+        Failure::Bench(failed)
     }
 }
 
@@ -186,6 +193,11 @@ impl Options {
     /// Whether to answer in JSON.
     pub(crate) fn json(&self) -> bool {
         self.json
+    }
+
+    /// Where the servers are.
+    pub(crate) fn servers(&self) -> &str {
+        &self.server
     }
 
     /// How long to try to connect.
@@ -204,6 +216,7 @@ impl Options {
             Err(Failure::Interrupted) => return Exit::Interrupted,
             Err(Failure::Refused(error)) => (Exit::from(&error), error.to_string()),
             Err(Failure::Cluster(error)) => (Exit::from(&error), error.to_string()),
+            Err(Failure::Bench(failed)) => (Exit::from(&failed), failed.to_string()),
             Err(Failure::Output(error)) => (Exit::Failure, format!("cannot write: {error}")),
             Err(Failure::Input(error)) => (Exit::Failure, format!("cannot read: {error}")),
             Err(Failure::SessionOver) => (Exit::Lost, "the session is over".to_owned()),

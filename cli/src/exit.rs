@@ -6,6 +6,8 @@ use synod::Code;
 use synod::model::Error;
 use synod_server::admin::AdminError;
 
+use crate::bench::Failed;
+
 /// What follows the help of every command.
 pub(crate) const HELP: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 3 no such znode, \
 4 the znode exists, 5 another version, 6 not permitted, 7 cannot connect, 8 the znode has \
@@ -67,6 +69,17 @@ impl From<&AdminError> for Exit {
             AdminError::Connect(_) => Exit::CannotConnect,
             AdminError::Lost(_) => Exit::Lost,
             _ => Exit::Failure,
+        }
+    }
+}
+
+impl From<&Failed> for Exit {
+    fn from(failed: &Failed) -> Exit {
+        match failed {
+            Failed::Usage(_) => Exit::Usage,
+            Failed::CannotConnect(_) => Exit::CannotConnect,
+            Failed::Broken(_) => Exit::Lost,
+            Failed::Wrong(_) => Exit::Failure,
         }
     }
 }

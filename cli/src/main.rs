@@ -9,6 +9,7 @@ macro_rules! complain {
 }
 pub(crate) use complain;
 
+mod bench;
 mod client;
 mod cluster;
 mod exit;
@@ -40,6 +41,8 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Look at the members of a cluster, or change them.
     Cluster(cluster::Cluster),
+    /// Put a load on a server, hold every reply against what it must be, and tell how fast it is.
+    Bench(bench::Bench),
     #[command(flatten)]
     Client(client::Command),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
             Command::Cluster(cluster) => cluster.run(cli.options).await,
+            Command::Bench(bench) => bench.run(cli.options).await,
             Command::Client(command) => command.run(cli.options).await,
         }
     });

@@ -156,7 +156,10 @@ pub(crate) mod tests {
                 entry(11, EntryPayload::Membership(members())),
                 entry(
                     12,
-                    EntryPayload::Normal(Command { time_ms: 1, entry: Bytes::from_static(b"one") }),
+                    EntryPayload::Normal(Command {
+                        time_ms: 1,
+                        entries: Bytes::from_static(b"one"),
+                    }),
                 ),
             ],
             leader_commit: Some(log_id(3, 8)),
