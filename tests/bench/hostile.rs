@@ -9,10 +9,12 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use synod_core::model::limits::QUOTA_COUNTED_ZNODES_MAX;
 use synod_core::model::{
     Acl, AddWatchMode, Create, CreateMode, Op, Password, Read, Rearm, Request, SessionId,
     WatchRequest, Write, Zxid,
@@ -37,6 +39,7 @@ enum Attack {
     SlowOfData,
     SlowOfEvents,
     SlowOfMissedEvents,
+    Quotas,
 }
 
 fn main() {
@@ -47,36 +50,50 @@ fn main() {
         let client = common::client(server).await;
         client.create("/big", vec![7; 1_000_000]).await.expect("connected");
         client.create("/small", vec![7; 100]).await.expect("connected");
-        for attack in [None, HalfHandshakes, Garbage, SlowOfData, SlowOfEvents, SlowOfMissedEvents]
+        client.create("/counted", "").await.expect("connected");
+        let children = (1..QUOTA_COUNTED_ZNODES_MAX).map(|number| format!("/counted/{number}"));
+        let creations = children.map(|path| client.create(path, "").into_future());
+        futures::future::try_join_all(creations).await.expect("connected");
+        for attack in
+            [None, HalfHandshakes, Garbage, SlowOfData, SlowOfEvents, SlowOfMissedEvents, Quotas]
         {
+            let memory = || ground.faults().resident_bytes(0).unwrap_or_default() >> 10;
+            let before = memory();
             let mut attackers = attack.begin(server);
-            let figures = measure(&client).await;
+            let (figures, most) = measure(&client, memory).await;
             attackers.shutdown().await;
+            let after = memory();
             let [median, p99, worst] =
                 [50, 99, 100].map(|of| common::percentile(figures.clone(), of));
             let counts = common::Counts::by(server).await;
             println!(
                 "{attack:?}: {} writes and reads, median {median:.1} ms   p99 {p99:.1} ms, {TARGET}   \
-                 worst {worst:.1} ms   {} connections, {} dropped so far",
+                 worst {worst:.1} ms   memory {before} kB before, {most} at most, {after} after   \
+                 {} connections, {} dropped so far, {} znodes",
                 figures.len(),
                 counts.of("zk_num_alive_connections"),
                 counts.of("zk_connection_drop_count"),
+                counts.of("zk_znode_count"),
             );
         }
     });
 }
 
-/// How long each write and read of a client takes, in milliseconds.
-async fn measure(client: &synod::Client) -> Vec<f64> {
-    let mut figures = Vec::new();
+/// How long each write and read of a client takes, in milliseconds; and how much memory the server
+/// had at most, looked at after every sixteenth.
+async fn measure(client: &synod::Client, memory: impl Fn() -> u64) -> (Vec<f64>, u64) {
+    let (mut figures, mut most) = (Vec::new(), 0);
     let begun = Instant::now();
     while begun.elapsed() < ROUND {
         let asked = Instant::now();
         client.set("/small", vec![8; 100]).await.expect("is served");
         client.get("/small").await.expect("is served");
         figures.push(asked.elapsed().as_secs_f64() * 1e3);
+        if figures.len() % 16 == 0 {
+            most = most.max(memory());
+        }
     }
-    figures
+    (figures, most)
 }
 
 impl Attack {
@@ -124,6 +141,23 @@ impl Attack {
                     Request::Write(Write::Op(Op::Create(create)))
                 };
                 attackers.spawn(again_and_again(server, session_of(&[], create, 2_000), false));
+            }
+            Attack::Quotas => {
+                let create = |path: &str| {
+                    let mode = CreateMode::Persistent;
+                    let create = Create { path: path.into(), data: None, acl: Acl::open(), mode };
+                    Request::Write(Write::Op(Op::Create(create)))
+                };
+                let limits = "/zookeeper/quota/counted/zookeeper_limits";
+                let sets = Cell::new(false);
+                let set_and_remove = || {
+                    sets.set(!sets.get());
+                    let delete = Op::Delete { path: limits.into(), version: -1 };
+                    if sets.get() { create(limits) } else { Request::Write(Write::Op(delete)) }
+                };
+                let first = [create("/zookeeper/quota/counted")];
+                let all = session_of(&first, set_and_remove, 2_000);
+                attackers.spawn(again_and_again(server, all, false));
             }
             Attack::SlowOfMissedEvents => {
                 let rearm = || {

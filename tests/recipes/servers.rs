@@ -88,6 +88,14 @@ impl Process {
         child.wait().expect("it ends");
     }
 
+    /// What it has in memory, in bytes; nothing where the system does not say.
+    fn resident_bytes(&self) -> Option<u64> {
+        let id = self.state().child.as_ref()?.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    }
+
     fn answers(&self) -> bool {
         let state = self.state();
         state.child.is_some() && !state.paused
@@ -153,6 +161,11 @@ impl Servers {
     /// Where one of them listens itself, past the proxy; from 0.
     pub fn address(&self, server: usize) -> SocketAddr {
         self.processes[server].address
+    }
+
+    /// What one of them has in memory, in bytes; nothing where the system does not say. From 0.
+    pub fn resident_bytes(&self, server: usize) -> Option<u64> {
+        self.processes[server].resident_bytes()
     }
 
     /// A connect string of all of them, past the proxies.

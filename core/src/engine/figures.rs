@@ -50,9 +50,9 @@ impl Engine {
         self.watches.path_count()
     }
 
-    /// Paths of a session's ephemeral znodes, sorted.
-    pub fn ephemerals_of(&self, id: SessionId) -> Vec<Arc<str>> {
-        self.tree.ephemerals(id, None)
+    /// Paths of so many of a session's ephemeral znodes at most, sorted.
+    pub fn ephemerals_of(&self, id: SessionId, max: usize) -> Vec<Arc<str>> {
+        self.tree.some_ephemerals(id, max)
     }
 
     /// Which sessions watch which paths on this member, in no particular order.

@@ -24,6 +24,13 @@ pub const SASL_TOKEN_BYTES_MAX: usize = 4_096;
 /// Longest name of a user of SASL, in bytes.
 pub const SASL_USER_BYTES_MAX: usize = 255;
 
+/// Most levels of a path that a quota is of: a write is counted by no more quotas than that.
+pub const QUOTA_LEVELS_MAX: usize = 16;
+
+/// Most znodes at a path and below when a quota is set on it: they are counted within that write,
+/// and other writes wait for it.
+pub const QUOTA_COUNTED_ZNODES_MAX: usize = 10_000;
+
 /// Longest time to live of a TTL znode, in milliseconds (2^40 − 1, about 34.8 years).
 pub const TTL_MS_MAX: i64 = (1 << 40) - 1;
 

@@ -8,6 +8,9 @@
 //!
 //! Unlike there, every quota above a znode counts, not the nearest alone; a hard limit always
 //! holds; and a write that adds nothing is never refused, so that a full quota can be cleared.
+//!
+//! Whoever may set quotas makes others wait by it, so what one costs is bounded: how many can count
+//! a write, and how many znodes are counted when one is set.
 
 use std::collections::BTreeMap;
 use std::iter::successors;
@@ -16,11 +19,15 @@ use std::ops::Bound::{Included, Unbounded};
 use super::node::NodeId;
 use super::store::successor;
 use super::{Tree, digest};
+use crate::model::limits::{QUOTA_COUNTED_ZNODES_MAX, QUOTA_LEVELS_MAX};
 use crate::model::{Code, Op, Refusal};
 
 const FOLDER: &str = "/zookeeper/quota";
 const LIMITS: &str = "zookeeper_limits";
 const STATS: &str = "zookeeper_stats";
+
+// The texts of refusals say them.
+const _: () = assert!(QUOTA_LEVELS_MAX == 16 && QUOTA_COUNTED_ZNODES_MAX == 10_000);
 
 /// Which of the two znodes of a quota.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -193,6 +200,19 @@ impl Tree {
         Ok(())
     }
 
+    /// Judges the creation of a znode by what a quota costs that begins with it.
+    pub(super) fn may_begin_quota(&self, path: &str) -> Result<(), Refusal> {
+        let Some((top, Part::Limits)) = part_of(path) else { return Ok(()) };
+        let refused = |rule| Err(Refusal::new(Code::BadArguments, rule));
+        if top.split('/').skip(1).nth(QUOTA_LEVELS_MAX).is_some() {
+            return refused("the path that a quota is of has at most 16 levels");
+        }
+        if self.walk(top).nth(QUOTA_COUNTED_ZNODES_MAX).is_some() {
+            return refused("a quota is set on a path while there are at most 10000 znodes at it");
+        }
+        Ok(())
+    }
+
     /// Judges a write that adds so much at a path.
     pub(super) fn within_quotas(&mut self, path: &str, added: Usage) -> Result<(), Refusal> {
         if !self.quotas.by_top.is_empty()
@@ -252,12 +272,17 @@ impl Tree {
 
     /// What there is at a path and below.
     fn usage(&self, top: &str) -> Usage {
-        let Some(id) = self.lookup(top) else { return Usage::default() };
-        let next = |at: &NodeId| successor(self.nodes.slots(), id, *at).map(|(next, _)| next);
-        successors(Some(id), next).fold(Usage::default(), |sum, id| Usage {
+        self.walk(top).fold(Usage::default(), |sum, id| Usage {
             znodes: sum.znodes + 1,
             bytes: sum.bytes + self.node(id).data_bytes(),
         })
+    }
+
+    /// The znodes at a path and below.
+    fn walk(&self, top: &str) -> impl Iterator<Item = NodeId> {
+        let top = self.lookup(top);
+        let next = move |at: &NodeId| Some(successor(self.nodes.slots(), top?, *at)?.0);
+        successors(top, next)
     }
 
     /// Writes what a quota has used where it is read, if there is such a znode.
@@ -279,11 +304,8 @@ impl Tree {
     }
 
     fn quotas_of_znodes(&self) -> impl Iterator<Item = (Box<str>, Quota)> {
-        let folder = self.lookup(FOLDER).unwrap_or(self.root);
-        let next =
-            move |at: &NodeId| successor(self.nodes.slots(), folder, *at).map(|(next, _)| next);
         let named = move |id: &NodeId| self.node(*id).name() == LIMITS.as_bytes();
-        successors(Some(folder), next).filter(named).filter_map(|id| {
+        self.walk(FOLDER).filter(named).filter_map(|id| {
             let path = self.path(id);
             let (top, _) = part_of(&path)?;
             Some((top.into(), Quota { limits: self.limits(id), used: self.usage(top) }))

@@ -115,6 +115,15 @@ impl Tree {
         paths
     }
 
+    /// Paths of so many of a session's ephemeral znodes at most, sorted. What is left out takes no
+    /// time.
+    pub fn some_ephemerals(&self, session: SessionId, max: usize) -> Vec<Arc<str>> {
+        let some = self.lifetimes.of_session(session).take(max);
+        let mut paths: Vec<Arc<str>> = some.map(|id| Arc::from(self.path(id))).collect();
+        paths.sort_unstable();
+        paths
+    }
+
     /// How many znodes lie below one, at any depth. It needs READ there, and takes a time that
     /// grows with the answer (but for the root).
     ///

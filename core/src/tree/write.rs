@@ -104,6 +104,7 @@ impl Tree {
         }
         let bytes = data.map_or(0, |data| data.len() as i64);
         self.within_quotas(&path, Usage { znodes: 1, bytes })?;
+        self.may_begin_quota(&path)?;
 
         let acl = self.acls.intern(&acl);
         let content = Content::new(name.as_bytes(), data, digest::content(&path, data));

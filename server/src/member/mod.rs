@@ -270,8 +270,7 @@ impl Member {
         let mut left = max;
         let listed = state.engine.sessions().map_while(|(id, info)| {
             left = left.checked_sub(1)?;
-            let mut ephemerals = state.engine.ephemerals_of(id);
-            ephemerals.truncate(left);
+            let ephemerals = state.engine.ephemerals_of(id, left);
             left -= ephemerals.len();
             Some(Listed { id, timeout_ms: info.timeout_ms, ephemerals })
         });

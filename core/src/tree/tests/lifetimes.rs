@@ -12,6 +12,9 @@ fn the_ephemerals_of_a_session_end_in_order_of_their_paths_at_one_zxid() {
     hand.session = SessionId(7);
     hand.effects.clear();
     assert_eq!(hand.tree.ephemeral_count(), 6);
+    let some = hand.tree.some_ephemerals(SessionId(7), 3);
+    assert!(some.len() == 3 && some.is_sorted(), "{some:?}");
+    assert_eq!(hand.tree.some_ephemerals(SessionId(7), 9).len(), 5);
 
     hand.end_session();
     let deleted = ["/a-", "/a/x/1", "/a/y", "/b/1", "/b/2"].map(|path| (Deleted, path.to_owned()));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::limits::{QUOTA_COUNTED_ZNODES_MAX, QUOTA_LEVELS_MAX};
 use CreateMode::{Container, Ephemeral, Persistent};
 
 const LIMITS: &str = "/zookeeper/quota/q/zookeeper_limits";
@@ -243,4 +244,42 @@ fn the_quotas_above_a_path_are_found() {
             assert_eq!(found, expected, "above {path}, of each {every}th");
         }
     }
+}
+
+#[test]
+fn a_quota_has_at_most_so_many_levels() {
+    let mut hand = Hand::with(&[]);
+    let mut folder = "/zookeeper/quota".to_owned();
+    for level in 1..=QUOTA_LEVELS_MAX + 1 {
+        folder.push_str("/a");
+        hand.create(&folder);
+        let made = hand.create_data(&format!("{folder}/zookeeper_limits"), "count=9");
+        if level <= QUOTA_LEVELS_MAX {
+            made.expect("few levels");
+        } else {
+            let refusal = made.expect_err("too many levels");
+            assert_eq!(refusal.rule, "the path that a quota is of has at most 16 levels");
+            assert_eq!(refusal.code, Code::BadArguments);
+        }
+    }
+    assert_sound(&hand.tree);
+}
+
+#[test]
+fn a_quota_is_set_on_what_can_be_counted_at_once_and_may_grow() {
+    let mut hand = Hand::with(&["/q", "/q/s"]);
+    hand.create("/zookeeper/quota/q");
+    for number in 2..QUOTA_COUNTED_ZNODES_MAX {
+        hand.create(&format!("/q/s/{number}"));
+    }
+    hand.create("/q/more");
+    let refusal = hand.create_data(LIMITS, "count=9").expect_err("too many znodes");
+    let rule = "a quota is set on a path while there are at most 10000 znodes at it";
+    assert_eq!((refusal.code, refusal.rule), (Code::BadArguments, rule));
+    hand.delete("/q/more");
+    hand.create_data(LIMITS, "count=9").expect("as many as may be");
+    hand.create_data(STATS, "").expect("created");
+    hand.create("/q/more");
+    hand.set(LIMITS, "count=10");
+    assert_eq!(hand.stats(), "count=10001,bytes=10001");
 }
