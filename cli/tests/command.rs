@@ -195,12 +195,17 @@ fn the_users_of_sasl_stand_in_a_file_that_others_cannot_read() {
     for (arguments, said) in [
         (&["--sasl-users", path][..], "others may read (mode 644)"),
         (&["--require-sasl"], "require-sasl needs sasl-users"),
+        (&["--super-user", "ann"], "super-user needs sasl-users"),
     ] {
         let output = synod().args(["serve", "--in-memory"]).args(arguments).output().expect("runs");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
     }
     set_mode(0o600);
+    let named = ["serve", "--in-memory", "--listen", "127.0.0.1:0", "--sasl-users", path];
+    let output = synod().args(named).args(["--super-user", "zoe"]).output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the super user is one of the users of SASL"), "{output:?}");
     let file = folder.path().join("synod.toml");
     let text = format!("listen = \"127.0.0.1:0\"\nsasl-users = {path:?}\nrequire-sasl = true\n");
     std::fs::write(&file, text).expect("can be written");

@@ -158,6 +158,8 @@ impl Config {
             Err("the interval of reaping is above 0")
         } else if self.super_digest.as_deref().is_some_and(|digest| !digest.contains(':')) {
             Err("the super digest is super:HASH")
+        } else if self.sasl.as_ref().is_some_and(|sasl| !sasl.knows_super_user()) {
+            Err("the super user is one of the users of SASL")
         } else {
             self.limits.validate()?;
             self.member.as_ref().map_or(Ok(()), MemberConfig::validate)

@@ -11,7 +11,7 @@ use synod_core::SaslUsers;
 use crate::limits::SASL_USERS_BYTES_MAX;
 
 /// What a server needs for SASL's DIGEST-MD5. A client that goes through with it has the identity
-/// `sasl:USER` in ACLs. A user has no other powers, whatever the name is.
+/// `sasl:USER` in ACLs.
 #[derive(Clone, Debug)]
 pub struct Sasl {
     /// Who the users are. All members of a cluster need the same ones.
@@ -19,6 +19,9 @@ pub struct Sasl {
     /// Nothing is done for a client before it has proved to be one of them: the error −124, and the
     /// end of the connection.
     pub required: bool,
+    /// The user who may do everything, as ZooKeeper's `zookeeper.superUser`; one of the users. The
+    /// others have no powers but those of their ACLs, whatever their names are.
+    pub super_user: Option<String>,
 }
 
 /// Why a file of users cannot be used. No part of a password is in it.
@@ -30,6 +33,11 @@ pub struct SaslUsersError {
 }
 
 impl Sasl {
+    /// Whether the one who may do everything is among the users, if there is one.
+    pub(crate) fn knows_super_user(&self) -> bool {
+        self.super_user.as_deref().is_none_or(|user| self.users.contains(user))
+    }
+
     /// Reads the users from a file, once: `NAME:PASSWORD` a line. A name has 1 to 255 bytes, and no
     /// colon or control character. Lines that are empty or begin with `#` say nothing.
     ///

@@ -34,7 +34,8 @@ fn users() -> SaslUsers {
 }
 
 async fn serve(required: bool) -> Server {
-    start(Config { sasl: Some(Sasl { users: users(), required }), ..config() }).await
+    let sasl = Some(Sasl { users: users(), required, super_user: None });
+    start(Config { sasl, ..config() }).await
 }
 
 fn token(text: impl Into<String>) -> Request {
@@ -136,6 +137,34 @@ async fn a_user_is_proved_in_two_steps_and_counts_in_acls() {
     let challenge = text(named.call(&token("")).await.expect("is challenged"));
     named.call(&token(response("super", "pw", &challenge))).await.expect("is a user");
     named.call(&get("/hers", false)).await.expect_err("has no other powers");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_user_that_is_named_so_may_do_everything() {
+    let (users, super_user) = (users(), Some("bob".to_owned()));
+    let sasl = Some(Sasl { users, required: false, super_user });
+    let server = start(Config { sasl, ..config() }).await;
+    let mut of_user = Vec::new();
+    for (user, password) in [("ann", "pw"), ("bob", "other"), ("super", "pw")] {
+        let mut raw = Raw::open(&server).await;
+        let challenge = text(raw.call(&token("")).await.expect("is challenged"));
+        raw.call(&token(response(user, password, &challenge))).await.expect("is a user");
+        of_user.push(raw);
+    }
+    let [ann, bob, named] = &mut of_user[..] else { panic!("three users") };
+    ann.call(&create_with("/hers", Acl::creator())).await.expect("is created");
+    bob.call(&get("/hers", false)).await.expect("may do everything");
+    assert!(identities(bob).await.contains(&Identity::new("super", "")));
+    for other in [ann, named] {
+        assert!(!identities(other).await.contains(&Identity::new("super", "")));
+    }
+    named.call(&get("/hers", false)).await.expect_err("is called so and no more");
+    // Who fails to prove it has none of it.
+    let mut wrong = Raw::open(&server).await;
+    let challenge = text(wrong.call(&token("")).await.expect("is challenged"));
+    let refused = wrong.call(&token(response("bob", "pw", &challenge))).await;
+    assert_eq!(refused.expect_err("is a wrong password").code, Code::AuthFailed);
     server.stop().await;
 }
 
@@ -393,7 +422,7 @@ async fn a_client_without_it_is_told_where_it_is_required() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_proves_who_it_is_while_nobody_leads_still_reads_alone() {
     let mut cluster = Cluster::new();
-    cluster.sasl = Some(Sasl { users: users(), required: true });
+    cluster.sasl = Some(Sasl { users: users(), required: true, super_user: None });
     for place in 0..3 {
         cluster.start_one(place).await;
     }
@@ -437,7 +466,8 @@ async fn what_cannot_be_proved_is_refused_at_once() {
 fn nothing_secret_is_shown() {
     let mut users = SaslUsers::default();
     users.insert("ann", "swordfish").expect("is a name");
-    let config = Config { sasl: Some(Sasl { users, required: true }), ..config() };
+    let config =
+        Config { sasl: Some(Sasl { users, required: true, super_user: None }), ..config() };
     shows_nothing(&config);
     assert!(!format!("{config:?}").contains("ann"));
     shows_nothing(&token("swordfish"));

@@ -207,7 +207,7 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     let super_digest = Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU=".to_owned());
     let mut users = SaslUsers::default();
     users.insert("cat", "mellon").expect("is a name");
-    let sasl = Some(Sasl { users, required: false });
+    let sasl = Some(Sasl { users, required: false, super_user: None });
     let told = Config { super_digest, sasl, ..config() };
     let shown = format!("{told:?}");
     let server = Server::start(told).await.expect("starts");

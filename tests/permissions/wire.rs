@@ -294,7 +294,7 @@ fn a_server_permits_what_is_specified() {
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         super_digest: Some(super_digest()),
-        sasl: Some(Sasl { users, required: false }),
+        sasl: Some(Sasl { users, required: false, super_user: None }),
         ..Config::default()
     };
     let server = runtime.block_on(Server::start(config)).expect("starts");

@@ -132,12 +132,14 @@ impl Serve {
         }
         config.super_digest = flags.super_digest.or(file.super_digest);
         let required = flags.require_sasl || file.require_sasl;
+        let super_user = flags.super_user.or(file.super_user);
         config.sasl = match flags.sasl_users.or(file.sasl_users) {
             Some(users) => {
                 let users = Sasl::read_users(&users).map_err(|error| error.to_string())?;
-                Some(Sasl { users, required })
+                Some(Sasl { users, required, super_user })
             }
             None if required => return Err("require-sasl needs sasl-users".to_owned()),
+            None if super_user.is_some() => return Err("super-user needs sasl-users".to_owned()),
             None => None,
         };
         config.reconfig_enabled = flags.reconfig_enabled || file.reconfig_enabled;

@@ -71,6 +71,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "FILE")]
     pub(super) sasl_users: Option<PathBuf>,
 
+    /// The one of these users who may do everything.
+    #[arg(long, value_name = "NAME")]
+    pub(super) super_user: Option<String>,
+
     /// Do nothing for a client that has not proved itself by SASL.
     #[arg(long)]
     #[serde(default)]

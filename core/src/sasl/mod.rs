@@ -144,6 +144,11 @@ impl SaslUsers {
         Ok(free)
     }
 
+    /// Whether there is a user of this name.
+    pub fn contains(&self, user: &str) -> bool {
+        self.keys.contains_key(user)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -280,8 +280,10 @@ impl Member {
         let (Some(sasl), Some(seat)) = (&self.sasl, seat) else { return Ok(Response::Sasl(None)) };
         match seat.sasl.step(&sasl.users, &*self.entropy, token) {
             Ok(SaslAnswer { token, user }) => {
+                let is_super = user.is_some() && user == sasl.super_user;
                 let proved = user.map(|user| Identity::new("sasl", user));
-                state.identify(session, proved)?;
+                let powers = is_super.then(|| Identity::new("super", ""));
+                state.identify(session, proved.into_iter().chain(powers))?;
                 Ok(Response::Sasl(Some(token)))
             }
             Err(refusal) => {
