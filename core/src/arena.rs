@@ -15,6 +15,8 @@ pub(crate) struct Arena<T> {
     /// Used slots that are empty now, the last emptied on top: an undo that goes strictly
     /// backwards gets every value its old number.
     free: Vec<u32>,
+    /// How many values each chunk has: one that has none is given back.
+    counts: Vec<u8>,
 }
 
 /// The chunks of an arena, or of a view of one, in pages, so that a view counts pages.
@@ -54,7 +56,7 @@ fn split(id: u32) -> (usize, usize, usize) {
 
 impl<T: Clone> Arena<T> {
     pub(crate) fn new() -> Arena<T> {
-        Arena { slots: Slots { pages: Vec::new() }, used: 0, free: Vec::new() }
+        Arena { slots: Slots { pages: Vec::new() }, used: 0, free: Vec::new(), counts: Vec::new() }
     }
 
     /// How many values there are.
@@ -88,15 +90,24 @@ impl<T: Clone> Arena<T> {
             // The highest number stands for "none" in links. So many znodes take 800 GB.
             assert!(id < u32::MAX - 1, "fewer than 2^32 - 1 values");
             self.used += 1;
+            self.counts.resize(id as usize / CHUNK_SLOTS + 1, 0);
             id
         });
         *self.slot_mut(id) = Some(value);
+        self.counts[id as usize / CHUNK_SLOTS] += 1;
         id
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+        self.slots.find(id)?;
         let value = self.slot_mut(id).take()?;
         self.free.push(id);
+        let count = &mut self.counts[id as usize / CHUNK_SLOTS];
+        *count -= 1;
+        if *count == 0 {
+            let (page, chunk, _) = split(id);
+            Arc::make_mut(&mut self.slots.pages[page])[chunk] = None;
+        }
         Some(value)
     }
 
@@ -110,5 +121,35 @@ impl<T: Clone> Arena<T> {
         let chunk = &mut Arc::make_mut(&mut self.slots.pages[page])[chunk];
         let chunk = chunk.get_or_insert_with(|| Arc::new([const { None }; CHUNK_SLOTS]));
         &mut Arc::make_mut(chunk)[slot]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(arena: &Arena<u32>) -> usize {
+        arena.slots.pages.iter().flat_map(|page| page.iter().flatten()).count()
+    }
+
+    #[test]
+    fn chunks_without_values_are_given_back_and_a_view_keeps_its_own() {
+        let mut arena = Arena::new();
+        let ids: Vec<u32> = (0..1_000).map(|value| arena.insert(value)).collect();
+        let full = chunks(&arena);
+        assert_eq!(full, 1_000_usize.div_ceil(CHUNK_SLOTS));
+        let view = arena.view();
+        for id in &ids[1..] {
+            assert_eq!(arena.remove(*id), Some(*id));
+            assert_eq!(arena.remove(*id), None);
+        }
+        assert_eq!((chunks(&arena), arena.len(), *arena.get(0)), (1, 1, 0));
+        assert!(ids.iter().all(|id| view.find(*id) == Some(id)));
+        for value in 1..1_000 {
+            let next = arena.next();
+            assert_eq!(arena.insert(value), next);
+        }
+        assert_eq!((chunks(&arena), arena.len()), (full, 1_000));
+        assert_eq!(arena.slots().iter().count(), 1_000);
     }
 }

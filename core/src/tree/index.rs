@@ -35,6 +35,9 @@ pub(super) const EMPTY: NodeId = 0;
 
 const SLOTS_MIN: usize = 16;
 
+/// Slots for each znode past which half of them are given back.
+const SLOTS_EACH_MAX: usize = 8;
+
 impl Index {
     pub(super) fn new() -> Index {
         Index { slots: vec![Slot::default(); SLOTS_MIN], znodes: 0, hasher: RandomState::default() }
@@ -70,18 +73,22 @@ impl Index {
     pub(super) fn insert(&mut self, path: &str, node: NodeId) {
         // At most three quarters are full, or runs of full slots grow long.
         if (self.znodes + 1) * 4 > self.slots.len() * 3 {
-            let larger = vec![Slot::default(); self.slots.len() * 2];
-            for slot in std::mem::replace(&mut self.slots, larger) {
-                if slot.node != EMPTY {
-                    let place = self.place(slot.hash, |_| false);
-                    self.slots[place] = slot;
-                }
-            }
+            self.resize(self.slots.len() * 2);
         }
         let hash = self.hash(path);
         let place = self.place(hash, |_| false);
         self.slots[place] = Slot { hash, node };
         self.znodes += 1;
+    }
+
+    fn resize(&mut self, slots: usize) {
+        let other = vec![Slot::default(); slots];
+        for slot in std::mem::replace(&mut self.slots, other) {
+            if slot.node != EMPTY {
+                let place = self.place(slot.hash, |_| false);
+                self.slots[place] = slot;
+            }
+        }
     }
 
     /// Puts all znodes of a tree into an index that was empty; `hashes` are those of their paths, by
@@ -125,6 +132,10 @@ impl Index {
         }
         self.slots[hole] = Slot::default();
         self.znodes -= 1;
+        // Far from where it grows, so that what is created and deleted in turns resizes nothing.
+        if self.slots.len() > SLOTS_MIN && self.znodes * SLOTS_EACH_MAX < self.slots.len() {
+            self.resize(self.slots.len() / 2);
+        }
     }
 }
 
@@ -178,5 +189,21 @@ mod tests {
             let full = index.slots.iter().filter(|slot| slot.node != EMPTY).count();
             assert_eq!(full, left.len());
         }
+    }
+
+    #[test]
+    fn the_table_shrinks_with_what_is_in_it() {
+        let mut index = Index::new();
+        (1..=10_000).for_each(|node| index.insert(&node.to_string(), node));
+        assert_eq!(index.slots.len(), 16_384);
+        for node in 101..=10_000 {
+            index.remove(&node.to_string(), node);
+        }
+        assert_eq!((index.slots.len(), index.znodes), (512, 100));
+        for node in 1..=100 {
+            assert!(finds(&index, index.hash(&node.to_string()), node));
+            index.remove(&node.to_string(), node);
+        }
+        assert_eq!((index.slots.len(), index.znodes), (SLOTS_MIN, 0));
     }
 }
