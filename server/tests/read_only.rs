@@ -49,7 +49,11 @@ async fn a_member_without_a_quorum_lets_those_read_who_ask_for_it_and_cuts_them_
         let mntr = word(cluster.member(survivor), "mntr").await;
         assert!(mntr.contains("zk_server_state\tread-only\n"), "{mntr}");
 
-        let mut raw = read_only(&cluster, survivor).await;
+        // Its own silence does not end it.
+        let patient = ConnectRequest { timeout_ms: 600_000, ..reading() };
+        let mut raw = Raw::open_at_last(cluster.member(survivor), &patient).await;
+        let welcome = raw.welcome.as_ref().expect("is answered");
+        assert_eq!((welcome.read_only, welcome.timeout_ms), (Some(true), 600_000));
         let Ok(Response::Data { data, .. }) = raw.call(&get("/n", true)).await else {
             panic!("is there")
         };

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::cluster::durable;
 use common::{Raw, config, create, exists, start, word};
 use synod_core::model::CreateMode;
 use synod_server::{Config, VERSION, Word};
@@ -175,6 +176,24 @@ async fn sessions_ephemerals_and_watches_are_listed() {
     let by_path = format!("/a\n\t{first}\n\t{second}\n/b\n\t{first}\n\n");
     assert_eq!(word(&server, "wchp").await, by_path);
     assert_eq!(word(&server, "dirs").await, "datadir_size: 0\nlogdir_size: 0\n");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_durable_member_has_on_disk_is_told_by_what_it_is() {
+    let folder = tempfile::tempdir().expect("can be made");
+    let server = start(durable(&folder)).await;
+    // A session is open, so there is a log. A snapshot comes after more than that.
+    let _raw = Raw::open(&server).await;
+    let of = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("is told");
+        line.parse::<u64>().expect("is a number")
+    };
+    let told = word(&server, "dirs").await;
+    assert_eq!(of(&told, "datadir_size: "), 0);
+    assert!(of(&told, "logdir_size: ") > 0, "{told}");
+    std::fs::write(folder.path().join("snapshot-of-a-test"), [0; 1_000]).expect("is written");
+    assert_eq!(of(&word(&server, "dirs").await, "datadir_size: "), 1_000);
     server.stop().await;
 }
 

@@ -29,7 +29,8 @@ pub(crate) fn durable(folder: &TempDir) -> Config {
     Config {
         member: Some(member),
         tick_ms: 50,
-        session_timeout_ms_max: Some(60_000),
+        // Longer than anybody waits: then no silence ends what something else is to end.
+        session_timeout_ms_max: Some(600_000),
         words: "*".parse().expect("is all"),
         ..config()
     }
