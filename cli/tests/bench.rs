@@ -52,6 +52,7 @@ fn every_case_is_measured_and_leaves_nothing_behind() {
     let serve = Serve::start();
     let cases = [
         "get:2x4",
+        "get:60x1",
         "set:2x4",
         "mixed:2x4",
         "list:2x2",

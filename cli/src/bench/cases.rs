@@ -164,7 +164,10 @@ impl Case {
         // Of its own, whatever an earlier run that was given up has left.
         let ground = Ground { top: format!("{}-{}", ground.top, admin.session()).into(), ..ground };
         admin.ensure(&ground.top).await?;
+        let mut ground = ground;
         if let Case::Points { kind, connections, .. } = self {
+            // One of its own for each connection, at least.
+            ground.nodes = ground.nodes.max(connections);
             Work::prepare(kind, &ground, connections, &mut admin).await?;
         }
         let before = admin.seen().epoch();

@@ -105,8 +105,9 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// The load of connection `mine` among `of`; there are as many znodes as connections, at least.
     pub(crate) fn new(kind: Kind, ground: &Ground, mine: u32, of: u32) -> Work {
-        let nodes = (ground.nodes.saturating_sub(mine)).div_ceil(of).max(1);
+        let nodes = (ground.nodes - mine).div_ceil(of);
         Work {
             kind,
             ground: ground.clone(),
