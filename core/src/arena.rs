@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
-/// Slots in a chunk: what the first write after a view copies.
-const CHUNK_SLOTS: usize = 64;
+/// Slots in a chunk: what the first write after a view copies. With so many znodes and its counts a
+/// chunk has 10,216 bytes. Allocators that round sizes up have one of 10,240; of 64 slots, a fifth of
+/// all memory would be what they round up by.
+const CHUNK_SLOTS: usize = 75;
 
 /// Chunks in a page: what it copies the counts of.
 const PAGE_CHUNKS: usize = 64;

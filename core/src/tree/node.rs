@@ -18,7 +18,7 @@ pub(super) const NIL: NodeId = NodeId::MAX;
 const SHARED_DATA_BYTES_MIN: usize = 1024;
 
 /// Most bytes of name and data that stand in the znode itself.
-const INLINE_BYTES_MAX: usize = 62;
+const INLINE_BYTES_MAX: usize = 38;
 
 // Bits of `Node::layout`. A name is shorter than a path, which has at most 2^16 − 1 bytes.
 const NAME_BYTES_MASK: u32 = 0xF_FFFF;
@@ -53,8 +53,8 @@ pub(super) struct Node {
     layout: u32,
 }
 
-// Free slots cost nothing extra.
-const _: () = assert!(size_of::<Option<Node>>() <= 160);
+// Free slots cost nothing extra. Chunks of the arena are as large as they are because of it.
+const _: () = assert!(size_of::<Option<Node>>() == 136);
 
 /// The name, then the data.
 ///
