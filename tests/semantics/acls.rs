@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use synod_core::model::limits::ACL_ENTRIES_MAX;
+use synod_core::model::limits::{ACL_BYTES_MAX, ACL_ENTRIES_MAX};
 use synod_core::model::{Acl, Code, Perms, Read, Response, Write};
 
 use crate::bench::{
@@ -199,6 +199,15 @@ fn a_list_has_at_most_1024_entries() {
     let too_long = Write::Op(create_op("/a", PERSISTENT, list(ACL_ENTRIES_MAX + 1)));
     assert_eq!(code(bench.write(ANN, too_long)), Code::InvalidAcl);
     bench.create_for(ANN, "/a", PERSISTENT, list(ACL_ENTRIES_MAX));
+}
+
+#[test]
+fn the_bytes_of_an_acl_are_bounded() {
+    let mut bench = Bench::new();
+    let list = |bytes: usize| vec![Acl::new(Perms::ALL, "sasl", "u".repeat(bytes - 4))];
+    bench.create_for(ANN, "/a", PERSISTENT, list(ACL_BYTES_MAX));
+    let too_long = Write::Op(create_op("/b", PERSISTENT, list(ACL_BYTES_MAX + 1)));
+    assert_eq!(code(bench.write(ANN, too_long)), Code::InvalidAcl);
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub const MULTI_BYTES_MAX: usize = DATA_BYTES_MAX;
 /// Most entries in one ACL.
 pub const ACL_ENTRIES_MAX: usize = 1_024;
 
+/// Most bytes of schemes and ids in one ACL. A snapshot has a znode's data and its ACL in one piece.
+pub const ACL_BYTES_MAX: usize = 128 << 10;
+
 /// Longest token of SASL, in bytes, either way.
 pub const SASL_TOKEN_BYTES_MAX: usize = 4_096;
 

@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 
 use super::digest;
 use crate::arena::{Arena, Slots};
-use crate::model::limits::ACL_ENTRIES_MAX;
+use crate::model::limits::{ACL_BYTES_MAX, ACL_ENTRIES_MAX};
 use crate::model::{Acl, Code, Identity, Perms, Refusal};
 
 /// The number of an ACL in its tree. It stays valid until the next change of the tree, even if
@@ -144,6 +144,15 @@ pub(super) fn resolve<'a>(
     acl: &'a [Acl],
     identities: &[Identity],
 ) -> Result<Cow<'a, [Acl]>, Refusal> {
+    let resolved = resolve_lines(acl, identities)?;
+    let bytes: usize = resolved.iter().map(|line| line.who.scheme.len() + line.who.id.len()).sum();
+    if bytes > ACL_BYTES_MAX {
+        return Err(Refusal::new(Code::InvalidAcl, "an ACL has at most 131072 bytes"));
+    }
+    Ok(resolved)
+}
+
+fn resolve_lines<'a>(acl: &'a [Acl], identities: &[Identity]) -> Result<Cow<'a, [Acl]>, Refusal> {
     if acl.is_empty() {
         return Err(Refusal::new(Code::InvalidAcl, "an ACL has at least one entry"));
     }

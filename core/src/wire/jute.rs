@@ -1,6 +1,7 @@
 //! The primitives of the encoding: big-endian integers, and buffers, strings and vectors that
 //! begin with a count (−1: null).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -108,22 +109,21 @@ impl Decoder {
         Ok(Some(self.payload.split_to(length)))
     }
 
-    /// A string; null is empty. What is not UTF-8 becomes U+FFFD, which no path may hold: so the
-    /// rules of paths refuse it, in their place.
+    /// A string; null is empty. What is not UTF-8 is [mended](mend).
     pub(super) fn string(&mut self) -> Result<String, DecodeError> {
         let bytes = self.buffer()?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(mend(&bytes).into_owned())
     }
 
     /// A string of which null is not the same as empty.
     pub(super) fn nullable(&mut self) -> Result<Option<String>, DecodeError> {
         let bytes = self.buffer()?;
-        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(bytes.map(|bytes| mend(&bytes).into_owned()))
     }
 
     pub(super) fn path(&mut self) -> Result<Arc<str>, DecodeError> {
         let bytes = self.buffer()?.unwrap_or_default();
-        Ok(Arc::from(String::from_utf8_lossy(&bytes)))
+        Ok(Arc::from(mend(&bytes)))
     }
 
     /// A text of our own formats: neither null nor mended, so that what is read again is what was
@@ -201,6 +201,39 @@ impl Encoder for BytesMut {
         self.put_i32(items.len() as i32);
         for it in items {
             item(self, it);
+        }
+    }
+}
+
+/// Bytes as text: what is not UTF-8 becomes U+FFFD, which no path may hold, so that the rules of paths
+/// refuse it, in their place. As many such bytes as stand together become one: a text is at most twice
+/// as long as its bytes, and what a request comes to in the log has a bound.
+fn mend(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() && (text.is_empty() || !chunk.valid().is_empty()) {
+            text.push('\u{FFFD}');
+        }
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_utf_8_is_mended_to_twice_its_length_at_most() {
+        assert_eq!(mend(b"/a/\xC3\xA4"), "/a/\u{E4}");
+        assert_eq!(mend(b"/\xFFa"), "/\u{FFFD}a");
+        assert_eq!(mend(b"\xFF\xFE\xFD"), "\u{FFFD}");
+        assert_eq!(mend(b"a\xFF\xFFb\xFF"), "a\u{FFFD}b\u{FFFD}");
+        for bytes in [vec![0xFF; 999], [b'a', 0xFF].repeat(500), [0xFF, b'a'].repeat(500)] {
+            assert!(mend(&bytes).len() <= 2 * bytes.len() + 2);
         }
     }
 }
