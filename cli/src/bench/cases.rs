@@ -257,8 +257,10 @@ impl Case {
             }
             Ok::<_, Failed>(all)
         };
-        let (joined, used) = tokio::join!(joining, watching);
-        let mut row = Row::new(&self.to_string(), &joined?, window.length());
+        // A reply that is wrong ends it at once.
+        let watching = async { Ok(watching.await) };
+        let (joined, used) = tokio::try_join!(joining, watching)?;
+        let mut row = Row::new(&self.to_string(), &joined, window.length());
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / row.operations.max(1) as f64;
         (row.server_cpu_us, row.own_cpu_us) = (used.0.map(each), each(used.1));
         Ok(row)
@@ -324,8 +326,9 @@ async fn watch(
         bar.set_position((share * 100.0) as u64);
         bar.set_prefix(format!("{rate:.0}/s"));
     }
-    let server_used = server.usage().zip(server_before).map(|(now, before)| now.cpu - before.cpu);
-    (server_used, own_cpu() - own_before)
+    let server_used =
+        server.usage().zip(server_before).map(|(now, before)| now.cpu.saturating_sub(before.cpu));
+    (server_used, own_cpu().saturating_sub(own_before))
 }
 
 #[cfg(test)]

@@ -24,7 +24,11 @@ impl Window {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        Instant::now() >= self.until
+        self.is_over_at(Instant::now())
+    }
+
+    fn is_over_at(&self, at: Instant) -> bool {
+        at >= self.until
     }
 
     pub(super) fn contains(&self, at: Instant) -> bool {
@@ -53,26 +57,26 @@ pub(super) async fn drive(
     progress: &AtomicU64,
 ) -> Result<Tally, Failed> {
     let mut tally = Tally::default();
-    let mut over = false;
+    let (mut over, mut now) = (false, Instant::now());
     loop {
-        over = over || window.is_over();
+        over = over || window.is_over_at(now);
         while !over && line.outstanding() < depth {
-            line.put(&work.next())?;
+            line.put(&work.next(), now)?;
         }
         if line.outstanding() == 0 {
             break;
         }
         line.flush().await?;
         let mut next = Some(line.answer().await?);
-        let now = Instant::now();
         let mut answered = 0;
         while let Some(answer) = next {
-            tally.count_at(&window, now, answer.took);
+            tally.count_at(&window, answer.came, answer.came - answer.asked);
             work.check(answer)?;
             answered += 1;
             next = line.answer_at_hand();
         }
         progress.fetch_add(answered, Relaxed);
+        now = Instant::now();
     }
     znodes::remove(&mut line, work.left()).await?;
     line.close().await?;

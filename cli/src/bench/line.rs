@@ -4,6 +4,7 @@
 //! costs is taken from the server it measures, since both run on one machine.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -14,14 +15,14 @@ use synod_core::wire::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep};
 
 use super::Failed;
 
 /// The session timeout that is asked for. Connections that rest longer ping.
 pub(super) const SESSION_TIMEOUT_MS: i32 = 30_000;
 /// How long a reply may take before the run is given up.
-const REPLY_MS_MAX: u64 = 60_000;
+const REPLY_MAX: Duration = Duration::from_secs(60);
 /// Read buffer of a connection: as large as the largest burst of replies usual here.
 const READ_BYTES: usize = 16 << 10;
 /// A reply's header, or an event's.
@@ -34,11 +35,12 @@ struct Asked {
     at: Instant,
 }
 
-/// An answer, and how long it took.
+/// An answer, when it was asked for, and when it came.
 pub(super) struct Answer {
     pub(super) result: Result<Response, Refusal>,
     pub(super) zxid: Zxid,
-    pub(super) took: Duration,
+    pub(super) asked: Instant,
+    pub(super) came: Instant,
 }
 
 /// A connection with its session.
@@ -53,6 +55,11 @@ pub(super) struct Line {
     /// The highest zxid that a reply has told: none may be lower.
     seen: Zxid,
     session: SessionId,
+    /// When bytes came last.
+    heard: Instant,
+    /// Goes off when none have come for too long. It is not set anew each time: that would cost more
+    /// than all else that is done for a reply.
+    patience: Pin<Box<Sleep>>,
 }
 
 impl Line {
@@ -71,6 +78,8 @@ impl Line {
             xid: 0,
             seen: Zxid::ZERO,
             session: SessionId(0),
+            heard: Instant::now(),
+            patience: Box::pin(sleep(REPLY_MAX)),
         };
         let hello = ConnectRequest {
             last_zxid: Zxid::ZERO,
@@ -111,12 +120,12 @@ impl Line {
         self.seen
     }
 
-    /// Puts a request behind those that wait to be sent.
-    pub(super) fn put(&mut self, request: &Request) -> Result<(), Failed> {
+    /// Puts a request behind those that wait to be sent; what it takes counts from `at`.
+    pub(super) fn put(&mut self, request: &Request, at: Instant) -> Result<(), Failed> {
         self.xid = if self.xid == i32::MAX { 1 } else { self.xid + 1 };
         let (xid, shape) = encode_request(&mut self.sending, self.xid, request)
             .map_err(|code| Failed::Wrong(format!("{request:?} cannot be sent: {code:?}")))?;
-        self.asked.push_back(Asked { xid, shape, at: Instant::now() });
+        self.asked.push_back(Asked { xid, shape, at });
         Ok(())
     }
 
@@ -157,7 +166,7 @@ impl Line {
 
     /// Asks and waits.
     pub(super) async fn ask(&mut self, request: &Request) -> Result<Answer, Failed> {
-        self.put(request)?;
+        self.put(request, Instant::now())?;
         self.flush().await?;
         self.answer().await
     }
@@ -189,23 +198,36 @@ impl Line {
 
     async fn receive(&mut self) -> Result<(), Failed> {
         self.received.reserve(READ_BYTES);
-        let most = Duration::from_millis(REPLY_MS_MAX);
-        match timeout(most, self.stream.read_buf(&mut self.received)).await {
-            Ok(Ok(0)) => Err(Failed::Broken("the server closed the connection".to_owned())),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failed::broken(error)),
-            Err(_) => Err(Failed::Broken(format!("no reply came within {REPLY_MS_MAX} ms"))),
+        loop {
+            tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.received) => {
+                    self.heard = Instant::now();
+                    return match read.map_err(Failed::broken)? {
+                        0 => Err(Failed::Broken("the server closed the connection".to_owned())),
+                        _ => Ok(()),
+                    };
+                }
+                () = &mut self.patience => {
+                    let asked = self.asked.back().map_or(self.heard, |asked| asked.at);
+                    let until = self.heard.max(asked) + REPLY_MAX;
+                    if until <= Instant::now() {
+                        return Err(Failed::Broken(format!("no reply came within {REPLY_MAX:?}")));
+                    }
+                    self.patience.as_mut().reset(until.into());
+                }
+            }
         }
     }
 
     /// Takes the frames that are complete, and holds each to the rules that all replies obey: they
     /// come in the order of the requests, and zxids never fall.
     fn take(&mut self) -> Result<(), Failed> {
-        let now = Instant::now();
+        let came = self.heard;
         while let Some(payload) =
             take_frame(&mut self.received, REPLY_BYTES_MIN, usize::MAX).map_err(Failed::wrong)?
         {
-            let mut asked_at = now;
+            let mut asked_at = came;
             let asked = &mut self.asked;
             let incoming = decode_incoming(payload, |xid| {
                 let Asked { shape, at, .. } = asked.pop_front().filter(|asked| asked.xid == xid)?;
@@ -213,7 +235,7 @@ impl Line {
                 Some(shape)
             });
             match incoming.map_err(Failed::wrong)? {
-                Incoming::Event(Some(event)) => self.events.push_back((event, now)),
+                Incoming::Event(Some(event)) => self.events.push_back((event, came)),
                 Incoming::Event(None) => {}
                 Incoming::Reply { xid, zxid, result } => {
                     let zxid = zxid.unwrap_or(self.seen);
@@ -223,7 +245,7 @@ impl Line {
                         return Err(Failed::Wrong(text));
                     }
                     self.seen = zxid;
-                    self.answers.push_back(Answer { result, zxid, took: now - asked_at });
+                    self.answers.push_back(Answer { result, zxid, asked: asked_at, came });
                 }
             }
         }

@@ -67,8 +67,9 @@ pub(crate) async fn stream(
         loop {
             over = over || window.is_over();
             while !over && setter.outstanding() < DEPTH {
-                sets.push(Instant::now());
-                setter.put(&set)?;
+                let now = Instant::now();
+                sets.push(now);
+                setter.put(&set, now)?;
             }
             if setter.outstanding() == 0 {
                 break;

@@ -1,6 +1,7 @@
 //! Many znodes: what a server needs for them in time and memory.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use synod::CreateMode;
 use synod_core::model::{OpResult, Read, Request, Response, Write};
@@ -32,7 +33,7 @@ pub(crate) async fn fill(line: &mut Line, ground: &Ground) -> Result<(), Failed>
                 ops.push(op_create(&ground.path(node), value, CreateMode::Persistent));
             }
             expected.push_back((ops.len(), ground.path(last - 1)));
-            line.put(&Request::Write(Write::Multi(ops)))?;
+            line.put(&Request::Write(Write::Multi(ops)), Instant::now())?;
             first = last;
         }
         line.flush().await?;
@@ -61,7 +62,7 @@ pub(crate) async fn remove(
         while paths.peek().is_some() && line.outstanding() < DEPTH {
             let some = paths.by_ref().take(TOGETHER as usize);
             let ops = some.map(|path| op_delete(path.into())).collect();
-            line.put(&Request::Write(Write::Multi(ops)))?;
+            line.put(&Request::Write(Write::Multi(ops)), Instant::now())?;
         }
         line.flush().await?;
         if let Err(refusal) = line.answer().await?.result {
