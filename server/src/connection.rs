@@ -147,6 +147,14 @@ async fn unless_stopped<T>(
     }
 }
 
+/// Waits until then, or for ever.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A connection ends before it has a session.
 fn note_failed(shared: &Shared, peer: &Peer, end: &End) {
     count(&shared.counters.handshakes_failed);
@@ -244,9 +252,10 @@ impl Connection {
         let limits = self.shared.config.limits;
         let (shared, peer) = (Arc::clone(&self.shared), Arc::clone(&self.peer));
         let mut batch: VecDeque<Decoded> = VecDeque::new();
-        let mut arrived = std::time::Instant::now();
         // Whether there may be something to do for it.
         let mut ready = false;
+        // Past the bound nothing is done for this client until it takes what it asked for.
+        let mut may_work = true;
         // A frame that breaks the rules: what came before it is answered first.
         let mut bad: Option<BadFrame> = None;
         // Since when the client has taken nothing of what waits for it.
@@ -256,6 +265,24 @@ impl Connection {
         // Since when a frame is half received.
         let mut half_since: Option<Instant> = None;
         loop {
+            let now = Instant::now();
+            // One that asks too fast waits until it is late enough.
+            let allowed = peer.pace.allows(now);
+            let before = batch.len();
+            if may_work && bad.is_none() {
+                bad = self.decode(&mut batch, allowed).err();
+                peer.pace.spend(batch.len() - before, now);
+            }
+            if batch.len() > before {
+                heard = now;
+                ready = true;
+            }
+            ready |= peer.runnable.load(Relaxed);
+            let works = may_work && ready;
+            if works {
+                half_since = None;
+                ready = shared.member.submit(ticket, &peer, &mut batch, heard) == Turn::More;
+            }
             let mut written = std::mem::take(&mut self.written) + self.write().await?;
             match self.peer.outbox.take(&mut self.writing) {
                 Fate::Open => {}
@@ -266,26 +293,13 @@ impl Connection {
             if !self.is_blocked() {
                 stalled_since = None;
             } else if written > 0 || stalled_since.is_none() {
-                stalled_since = Some(Instant::now());
+                stalled_since = Some(now);
             }
-            // One that asks too fast waits until it is late enough.
-            let allowed = peer.pace.allows(Instant::now());
-            let rests_until = (allowed == 0).then(|| peer.pace.next_at());
-            // Past the bound nothing is done for this client until it takes what it asked for.
-            let may_work = self.peer.outbox.waiting_bytes(&self.writing) < limits.output_bytes_soft;
-            let before = batch.len();
-            if may_work && bad.is_none() {
-                bad = self.decode(&mut batch, allowed).err();
-                peer.pace.spend(batch.len() - before, Instant::now());
-            }
-            if batch.len() > before {
-                heard = Instant::now();
-                ready = true;
-            }
-            ready |= peer.runnable.load(Relaxed);
-            if may_work && ready {
-                half_since = None;
-                ready = shared.member.submit(ticket, &peer, &mut batch, arrived) == Turn::More;
+            let might = may_work;
+            may_work = self.peer.outbox.waiting_bytes(&self.writing) < limits.output_bytes_soft;
+            // What has come and was not looked at, or not all of it.
+            let unseen = (works || !might) && !self.received.is_empty();
+            if may_work && (ready || unseen) {
                 // So that other tasks of this thread have their turn.
                 tokio::task::coop::consume_budget().await;
                 continue;
@@ -299,11 +313,12 @@ impl Connection {
                 return Err(bad.into());
             }
             self.give_back(&mut batch);
+            let rests_until = (allowed == 0).then(|| peer.pace.next_at());
             let may_read = may_work && bad.is_none() && batch.is_empty() && rests_until.is_none();
             if !may_read || self.received.is_empty() {
                 half_since = None;
             } else if half_since.is_none() {
-                half_since = Some(Instant::now());
+                half_since = Some(now);
             }
             let stall = stalled_since.map(|since| since + limits.write_stall);
             let half = half_since.map(|since| since + limits.half_frame);
@@ -313,11 +328,8 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = peer.outbox.changed() => {}
-                moved = poll_fn(|cx| self.poll_move(cx, blocked, may_read)) => {
-                    moved?;
-                    arrived = std::time::Instant::now();
-                }
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                moved = poll_fn(|cx| self.poll_move(cx, blocked, may_read)) => moved?,
+                () = until(deadline) => {
                     if deadline == rests_until {
                         continue;
                     }

@@ -167,6 +167,9 @@ pub const STOP_LINGER_MS_MAX: u64 = 100;
 /// Identities that one connection can prove, its address among them.
 pub const IDENTITIES_MAX: usize = 64;
 
+/// Bytes of all of them together: they go through the log with each write of the connection.
+pub const IDENTITY_BYTES_MAX: usize = 16 << 10;
+
 /// Sessions that are expired before others get at the state again.
 pub const EXPIRY_BATCH_MAX: usize = 64;
 
@@ -351,10 +354,22 @@ pub const ADMIN_PAUSE_MS: u64 = 200;
 /// Highest index of a log entry that another member, or a file of the log, is believed.
 pub const LOG_INDEX_MAX: u64 = 1 << 62;
 
-// One batch more than the soft bound fits into a frame, with room for what stands around it.
+// One batch more than the soft bound fits into a frame, with room for what stands around it. Of a
+// request the log has its texts, which may be twice as long as they came, and who has sent it.
 const _: () = assert!(
-    APPEND_BYTES_SOFT + COURIER_FRAME_BYTES_SOFT + 2 * synod_core::model::limits::REQUEST_BYTES_MAX
-        < PEER_FRAME_BYTES_MAX
+    APPEND_BYTES_SOFT
+        + COURIER_FRAME_BYTES_SOFT
+        + 2 * synod_core::model::limits::REQUEST_BYTES_MAX
+        + IDENTITY_BYTES_MAX
+        < PEER_FRAME_BYTES_MAX - (64 << 10)
+);
+// Of one piece with what a znode has, and what is before it.
+const _: () = assert!(
+    (1 << 20)
+        + synod_core::model::limits::DATA_BYTES_MAX
+        + synod_core::model::limits::PATH_BYTES_MAX
+        + 2 * synod_core::model::limits::ACL_BYTES_MAX
+        < SNAPSHOT_CHUNK_BYTES_MAX
 );
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 

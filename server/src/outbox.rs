@@ -4,12 +4,16 @@
 //! the order in which things happened; the connection's own task takes them out and writes them.
 //! Nobody ever waits for a client while holding that lock.
 
+use std::future::poll_fn;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::{Mutex, MutexGuard};
+use std::task::Poll;
 
 use bytes::BytesMut;
+use futures::task::AtomicWaker;
 use synod_core::model::Event;
 use synod_core::wire::encode_event;
-use tokio::sync::Notify;
 
 /// How a connection stands, from good to bad: it never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +39,10 @@ struct Waiting {
 
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
-    changed: Notify,
+    /// The task was woken and has not gone on since.
+    woken: AtomicBool,
+    /// The connection's own: nobody else waits.
+    task: AtomicWaker,
     event_bytes_max: usize,
 }
 
@@ -48,7 +55,12 @@ impl Outbox {
             fate: Fate::Open,
             notified: false,
         };
-        Outbox { waiting: Mutex::new(waiting), changed: Notify::new(), event_bytes_max }
+        Outbox {
+            waiting: Mutex::new(waiting),
+            woken: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+            event_bytes_max,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -93,7 +105,8 @@ impl Outbox {
     }
 
     pub(crate) fn wake(&self) {
-        self.changed.notify_one();
+        self.woken.store(true, Release);
+        self.task.wake();
     }
 
     /// The connection is to end like this, unless it ends worse already.
@@ -131,9 +144,17 @@ impl Outbox {
         }
     }
 
-    /// Something was appended, or the connection is to end.
+    /// Something was appended, or the connection is to end. Only the connection's own task may wait
+    /// for it.
     pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            match self.woken.swap(false, AcqRel) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 }
 

@@ -283,6 +283,24 @@ async fn identities_are_bounded() {
     server.stop().await;
 }
 
+/// They go through the log with each write: a few of a megabyte would make it longer than the log takes,
+/// and the server would end.
+#[tokio::test]
+async fn identities_are_bounded_in_bytes_too() {
+    let server = start(config()).await;
+    let mut raw = Raw::open(&server).await;
+    let most = synod_server::limits::IDENTITY_BYTES_MAX;
+    raw.call(&auth("digest", format!("{}:pw", "u".repeat(most / 2)).as_bytes()))
+        .await
+        .expect("is half of it");
+    raw.call(&set("/", b"x")).await.expect("goes on");
+    let refused =
+        raw.call(&auth("digest", format!("{}:pw", "v".repeat(most / 2)).as_bytes())).await;
+    assert_eq!(refused.expect_err("is too much").code, Code::AuthFailed);
+    raw.closed().await;
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_super_digest_may_do_everything() {
     let digest = digest_identity(b"super:test").expect("has a colon").id;

@@ -41,7 +41,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 pub(crate) use self::open::{Ticket, Unwelcome};
-pub(crate) use self::outgoing::{Outgoing, Proposal, Waiter};
+pub(crate) use self::outgoing::{Awaited, Outgoing, Proposal, Waiter};
 pub(crate) use self::reconfig::{Reconfigs, Reconfiguring};
 pub(crate) use self::replica::{Checkpoint, Committed, Heard};
 pub(crate) use self::state::Role;
@@ -107,7 +107,7 @@ pub(crate) struct Listed {
 /// The state of one member and all that it takes to serve from it.
 pub(crate) struct Member {
     state: Mutex<State>,
-    /// There is something for the courier to take.
+    /// There is what the courier waits for.
     outgoing: Notify,
     /// Why this member must not go on, once that is so.
     fatal: watch::Sender<Option<String>>,
@@ -206,9 +206,9 @@ impl Member {
     fn unlock(&self, mut state: MutexGuard<'_, State>) {
         let woken = std::mem::take(&mut state.woken);
         let latency = std::mem::take(&mut state.latency);
-        let urgent = state.outgoing.is_urgent();
+        let calls = state.outgoing.calls();
         drop(state);
-        if urgent {
+        if calls {
             self.outgoing.notify_one();
         }
         woken.iter().for_each(|peer| peer.outbox.wake());
@@ -218,7 +218,7 @@ impl Member {
 
     /// Begins to look for sessions that were not heard of, if that is this member's office;
     /// `expected` is when this was to be. [`Member::expire_some`] follows until there are no more.
-    pub(crate) fn look_for_expired(&self, expected: tokio::time::Instant, slack: Duration) {
+    pub(crate) fn look_for_expired(&self, expected: Instant, slack: Duration) {
         // With the lock held: who waited for it could not be heard either.
         let mut state = self.lock();
         let slack = if state.planted.is(Bug::LateLookExpires) { Duration::MAX } else { slack };
@@ -227,7 +227,6 @@ impl Member {
 
     /// Expires some of the sessions that are due; whether there may be more.
     pub(crate) fn expire_some(&self) -> bool {
-        let time_ms = self.clock.wall_ms();
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(watchman) = &mut state.watchman else { return false };
@@ -237,7 +236,7 @@ impl Member {
                 Some(info) => {
                     let (attachment, sequence) = (info.attachment, info.sequence);
                     let request = Write::ExpireSession { id, attachment, sequence };
-                    state.propose_system(SessionId::SYSTEM, 0, time_ms, request);
+                    state.propose_system(SessionId::SYSTEM, 0, &*self.clock, request);
                 }
                 None => state.watch_over(|watchman| watchman.forget(id)),
             }
@@ -258,7 +257,7 @@ impl Member {
         // What a replicated log has not applied yet would be found again.
         let more = state.log == Log::Volatile && paths.len() == REAP_BATCH_MAX;
         for path in paths {
-            state.propose_system(SessionId::SYSTEM, 0, time_ms, Write::Reap { path });
+            state.propose_system(SessionId::SYSTEM, 0, &*self.clock, Write::Reap { path });
         }
         self.unlock(state);
         more

@@ -139,7 +139,7 @@ impl Member {
             let (read_only, number) = (hello.read_only, state.outgoing.upcoming());
             let opening = Opening { peer, reader, password, read_only, number, opened };
             state.openings.insert(ticket, opening);
-            state.propose_system(proposer, ticket, self.clock.wall_ms(), request);
+            state.propose_system(proposer, ticket, &*self.clock, request);
             self.unlock(guard);
             ticket
         };

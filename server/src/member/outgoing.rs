@@ -2,8 +2,10 @@
 //! sessions that were heard of, and questions. The courier takes it all at once.
 
 use bytes::Bytes;
-use synod_core::model::{Op, SessionId, Write, Zxid};
+use synod_core::model::{Identity, Op, SessionId, Write, Zxid};
 use tokio::sync::oneshot;
+
+use crate::limits::BATCH_ENTRIES_MAX;
 
 /// An entry on its way to the log.
 pub(crate) struct Proposal {
@@ -53,6 +55,17 @@ pub(crate) struct Outgoing {
     last_number: u64,
     /// The highest number that the courier has taken.
     pub(super) taken: u64,
+    /// What the courier waits for, if it does.
+    pub(super) awaited: Option<Awaited>,
+}
+
+/// What a courier waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Anything that is to be done at once. What was merely heard of can wait.
+    Anything,
+    /// What does not wait for other entries: a whole batch of them, or a question.
+    Pressing,
 }
 
 impl Outgoing {
@@ -98,15 +111,37 @@ impl Outgoing {
     /// Takes everything out.
     pub(super) fn take(&mut self) -> Outgoing {
         self.taken = self.last_number;
-        let numbers =
-            Outgoing { last_number: self.last_number, taken: self.taken, ..Outgoing::default() };
-        std::mem::replace(self, numbers)
+        let left = Outgoing {
+            last_number: self.last_number,
+            taken: self.taken,
+            awaited: self.awaited,
+            ..Outgoing::default()
+        };
+        std::mem::replace(self, left)
     }
 
-    /// Whether the courier has something to do at once. What was merely heard of can wait.
-    pub(super) fn is_urgent(&self) -> bool {
-        !(self.proposals.is_empty() && self.pings.is_empty() && self.barriers.is_empty())
+    /// Whether there is what a courier waits for.
+    pub(super) fn has(&self, awaited: Awaited) -> bool {
+        let entries = match awaited {
+            Awaited::Anything => 1,
+            Awaited::Pressing => BATCH_ENTRIES_MAX,
+        };
+        self.proposals.len() >= entries || !self.pings.is_empty() || !self.barriers.is_empty()
     }
+
+    /// Whether the courier is to be woken, which it is once.
+    pub(super) fn calls(&mut self) -> bool {
+        let calls = self.awaited.is_some_and(|awaited| self.has(awaited));
+        if calls {
+            self.awaited = None;
+        }
+        calls
+    }
+}
+
+/// Bytes of an identity.
+pub(super) fn bytes_of(identity: &Identity) -> usize {
+    identity.scheme.len() + identity.id.len()
 }
 
 /// What a write counts for among the bytes that are on their way: roughly what it takes in memory.

@@ -1,11 +1,10 @@
 //! Changes of the members that connections ask for: who may, and what they are answered. The change
 //! itself is replication's.
 
-use std::time::Instant;
-
 use synod_core::model::{CONFIG_PATH, Code, Read, Reconfig, Refusal, SessionId, Zxid};
 use synod_core::wire::Shape;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Member;
 use super::seat::{Seat, Slot};

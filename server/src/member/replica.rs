@@ -11,15 +11,16 @@ use synod_core::engine::{Engine, EngineView};
 use synod_core::model::SessionId;
 use synod_core::wire::decode_entry;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
-use super::outgoing::{Outgoing, Waiter};
+use super::outgoing::{Awaited, Outgoing, Waiter};
 use super::state::{Log, Role, State};
 use super::watchman::{Pulse, Watchman};
 use super::{Member, plant};
 use crate::bug::Bug;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::limits::{BATCH_ENTRIES_MAX, DIGESTS_MAX};
+use crate::limits::DIGESTS_MAX;
 use crate::outbox::Fate;
 use crate::replica::peers::TreeState;
 use crate::watched;
@@ -102,16 +103,20 @@ impl Member {
         Member::new(config, counters, engine, Log::Replicated, None)
     }
 
-    /// Something waits that the courier should take at once.
-    pub(crate) async fn something_to_take(&self) {
-        self.outgoing.notified().await;
-    }
-
-    /// Whether what waits for the leader should not wait for other entries: it is a whole batch, or
-    /// a question.
-    pub(crate) fn is_pressed(&self) -> bool {
-        let Outgoing { proposals, pings, barriers, .. } = &self.lock().outgoing;
-        proposals.len() >= BATCH_ENTRIES_MAX || !pings.is_empty() || !barriers.is_empty()
+    /// Waits until there is what the courier waits for, and stays there until it is taken. Dropping
+    /// the future loses nothing.
+    pub(crate) async fn something_to_take(&self, awaited: Awaited) {
+        loop {
+            {
+                let outgoing = &mut self.lock().outgoing;
+                if outgoing.has(awaited) {
+                    return;
+                }
+                outgoing.awaited = Some(awaited);
+            }
+            // It may have been called before it was dropped, and be called for nothing now.
+            self.outgoing.notified().await;
+        }
     }
 
     /// Takes what waits for the leader.
@@ -165,8 +170,9 @@ impl Member {
         let State { planted, engine, watchman, .. } = &mut *state;
         let watchman = watchman.as_mut()?;
         let mut heard = Heard::default();
+        let now = Instant::now();
         for id in sessions {
-            match watchman.hear(*id) {
+            match watchman.hear(*id, now) {
                 Pulse::Dead if !deaf => heard.dead.push(*id),
                 Pulse::Unknown => {
                     heard.unknown.push(*id);

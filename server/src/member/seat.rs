@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use synod_core::SaslExchange;
 use synod_core::engine::{Applied, Reader};
 use synod_core::model::limits::REPLY_BYTES_MAX;
 use synod_core::model::{Code, Refusal, Response, Zxid};
 use synod_core::wire::{Shape, encode_reply};
+use tokio::time::Instant;
 
 use super::Decoded;
 use crate::limits::OUTSTANDING_BYTES_SOFT;

@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use hashbrown::HashMap;
 use synod_core::engine::{Applied, Engine, Fired, QuotaWarning};
 use synod_core::model::{Code, Entry, Refusal, Response, SessionId, Write, Zxid};
+use synod_core::seams::Clock;
 use synod_core::wire::{ConnectReply, encode_entry};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::open::Opening;
-use super::outgoing::{Outgoing, Waiter, weight};
+use super::outgoing::{Outgoing, Waiter, bytes_of, weight};
 use super::replica::Digests;
 use super::seat::{Seat, Slot};
 use super::watchman::Watchman;
@@ -66,7 +67,7 @@ pub(super) struct State {
     pub(super) log: Log,
     pub(super) role: Role,
     /// Since when nobody is known to lead.
-    pub(super) looking_since: Option<tokio::time::Instant>,
+    pub(super) looking_since: Option<Instant>,
     /// How many members there are, itself among them.
     pub(super) members: usize,
     /// Sessions that have their connection here. Iterated only where order cannot show.
@@ -109,10 +110,10 @@ pub(super) struct State {
 
 impl State {
     /// Hands an entry to the log: **the seam**. A volatile log has applied it when this returns.
-    pub(super) fn propose(&mut self, mut entry: Entry, time_ms: i64) {
+    pub(super) fn propose(&mut self, mut entry: Entry, clock: &dyn Clock) {
         match self.log {
             Log::Volatile => {
-                entry.time_ms = time_ms;
+                entry.time_ms = clock.wall_ms();
                 self.commit(TERM, &entry);
             }
             Log::Replicated => {
@@ -130,14 +131,14 @@ impl State {
         &mut self,
         session: SessionId,
         ticket: u64,
-        time_ms: i64,
+        clock: &dyn Clock,
         request: Write,
     ) {
         let (attachment, identities) = (Zxid::ZERO, Arc::from([]));
         let entry =
             Entry { session, attachment, sequence: ticket, identities, time_ms: 0, request };
         self.outgoing.next_number();
-        self.propose(entry, time_ms);
+        self.propose(entry, clock);
     }
 
     /// Applies an entry that is committed, tells those who watch, and answers who asked if that
@@ -157,7 +158,7 @@ impl State {
                 self.deliver();
                 match applied.result {
                     Ok(_) => {
-                        if let Some(kept_back) = self.expiry_lines.may_say(Instant::now().into()) {
+                        if let Some(kept_back) = self.expiry_lines.may_say(Instant::now()) {
                             tracing::info!(session = %id, kept_back, "a session has expired");
                         }
                         count(&self.counters.sessions_expired);
@@ -207,7 +208,7 @@ impl State {
     /// Every member says it: whichever log is read, it is there.
     fn warn_of_quota(&mut self) {
         let Some(warning) = self.engine.take_quota_warning() else { return };
-        if let Some(kept_back) = self.quota_lines.may_say(Instant::now().into()) {
+        if let Some(kept_back) = self.quota_lines.may_say(Instant::now()) {
             let QuotaWarning { path, what, used, limit } = warning;
             tracing::warn!(path, what, used, limit, kept_back, "beyond the soft limit of a quota");
         }
@@ -334,11 +335,16 @@ impl State {
     }
 
     /// Something came from the session over that attachment. `None` if it has lost the session.
-    pub(super) fn hear(&mut self, session: SessionId, attachment: Zxid) -> Option<&mut Seat> {
+    pub(super) fn hear(
+        &mut self,
+        session: SessionId,
+        attachment: Zxid,
+        now: Instant,
+    ) -> Option<&mut Seat> {
         let seat = self.seats.get_mut(&session).filter(|seat| seat.attachment == attachment)?;
         match &mut self.watchman {
             _ if seat.read_only => {}
-            Some(watchman) => _ = watchman.hear(session),
+            Some(watchman) => _ = watchman.hear(session, now),
             None if !seat.touched => {
                 seat.touched = true;
                 self.outgoing.touched.push(session);
@@ -402,12 +408,13 @@ impl State {
         arrived: Instant,
         (xid, shape): (i32, synod_core::wire::Shape),
         request: Write,
-        time_ms: i64,
+        clock: &dyn Clock,
     ) {
         let number = self.outgoing.next_number();
         let Some(seat) = self.seats.get_mut(&session) else { return };
         seat.sequence += 1;
-        let bytes = super::outgoing::weight(&request);
+        let identities: usize = seat.reader.identities.iter().map(bytes_of).sum();
+        let bytes = weight(&request) + identities;
         let sequence = seat.sequence;
         let entry = Entry {
             session,
@@ -428,7 +435,7 @@ impl State {
         });
         seat.unapplied_bytes += bytes;
         self.unapplied_bytes += bytes;
-        self.propose(entry, time_ms);
+        self.propose(entry, clock);
     }
 }
 

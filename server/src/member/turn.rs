@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use synod_core::model::{
     Code, Identity, Op, Read, Refusal, Request, Response, SaslToken, SessionId, WatchRequest,
@@ -12,14 +12,15 @@ use synod_core::model::{
 };
 use synod_core::wire::{Refused, Shape, SubmittedRequest, encode_refusal};
 use synod_core::{SaslAnswer, digest_identity};
+use tokio::time::Instant;
 
 use super::open::Ticket;
-use super::outgoing::Waiter;
+use super::outgoing::{Waiter, bytes_of};
 use super::seat::{Seat, Slot};
 use super::state::{Log, State};
 use super::{Decoded, Member, read_only};
 use crate::bug::Bug;
-use crate::limits::{BATCH_MICROS_MAX, IDENTITIES_MAX, UNAPPLIED_BYTES_MAX};
+use crate::limits::{BATCH_MICROS_MAX, IDENTITIES_MAX, IDENTITY_BYTES_MAX, UNAPPLIED_BYTES_MAX};
 use crate::outbox::Fate;
 use crate::roster::Peer;
 
@@ -44,10 +45,9 @@ impl Member {
         arrived: Instant,
     ) -> Turn {
         let requests = batch.len() as u64;
-        let time_ms = self.clock.wall_ms();
         let mut guard = self.lock();
         guard.serving = Some(peer.number);
-        let turn = self.serve(&mut guard, ticket, peer, batch, arrived, time_ms);
+        let turn = self.serve(&mut guard, ticket, peer, batch, arrived);
         guard.serving = None;
         self.unlock(guard);
         let requests = requests - batch.len() as u64;
@@ -63,15 +63,14 @@ impl Member {
         peer: &Arc<Peer>,
         batch: &mut VecDeque<Decoded>,
         arrived: Instant,
-        time_ms: i64,
     ) -> Turn {
         // The runtime's clock: in a simulation a turn must not end by how busy the machine is.
-        let started = tokio::time::Instant::now();
-        let turn = Duration::from_micros(BATCH_MICROS_MAX);
+        let started = Instant::now();
+        let is_over = || started.elapsed() >= Duration::from_micros(BATCH_MICROS_MAX);
         peer.runnable.store(false, Relaxed);
-        if state.hear(ticket.session, ticket.attachment).is_none() {
+        if state.hear(ticket.session, ticket.attachment, started).is_none() {
+            // Who took the session has said how its connection ends.
             batch.clear();
-            peer.outbox.end(Fate::Cut);
             return Turn::Done;
         }
         loop {
@@ -85,7 +84,7 @@ impl Member {
             let stalled = state.unapplied_bytes >= UNAPPLIED_BYTES_MAX;
             let waiting_bytes = peer.outbox.waiting();
             // When it has written, the connection's task comes back.
-            if waiting_bytes >= self.limits.output_bytes_soft || started.elapsed() >= turn {
+            if waiting_bytes >= self.limits.output_bytes_soft {
                 return Turn::More;
             }
             match seat.queue.front() {
@@ -96,10 +95,16 @@ impl Member {
                     if let Some(seat) = state.seats.get(&ticket.session) {
                         seat.count_queue();
                     }
+                    if is_over() {
+                        return Turn::More;
+                    }
                     continue;
                 }
                 Some(slot) if slot.is_done() => {
                     state.flush(ticket.session);
+                    if is_over() {
+                        return Turn::More;
+                    }
                     continue;
                 }
                 _ => {}
@@ -134,13 +139,17 @@ impl Member {
                     request: Ok(SubmittedRequest { xid, request: Request::Write(write), shape }),
                     ..
                 }) => {
-                    state.enqueue_write(ticket.session, arrived, (xid, shape), write, time_ms);
+                    state.enqueue_write(ticket.session, arrived, (xid, shape), write, &*self.clock);
                 }
                 Some(decoded) => seat.enqueue(arrived, decoded),
                 None => {}
             }
             if let Some(seat) = state.seats.get(&ticket.session) {
                 seat.count_queue();
+            }
+            // It is done already.
+            if state.log == Log::Volatile && is_over() {
+                return Turn::More;
             }
         }
     }
@@ -318,6 +327,10 @@ impl State {
         }
         if unique.len() > IDENTITIES_MAX {
             return Err(Refusal::new(Code::AuthFailed, "a connection has at most 64 identities"));
+        }
+        if unique.iter().map(bytes_of).sum::<usize>() > IDENTITY_BYTES_MAX {
+            let rule = "a connection's identities have at most 16384 bytes together";
+            return Err(Refusal::new(Code::AuthFailed, rule));
         }
         seat.reader.identities = unique.into();
         self.engine.set_identities(session, &seat.reader.identities);

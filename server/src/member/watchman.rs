@@ -62,8 +62,8 @@ impl Watchman {
     }
 
     /// The session was heard of: what its client may be told.
-    pub(super) fn hear(&mut self, id: SessionId) -> Pulse {
-        let now_ms = self.expiry.now_ms(Instant::now());
+    pub(super) fn hear(&mut self, id: SessionId, now: Instant) -> Pulse {
+        let now_ms = self.expiry.now_ms(now);
         match self.sessions.get_mut(&id) {
             Some(Watched::Until { deadline, timeout_ms }) => {
                 deadline.heard(now_ms, *timeout_ms);

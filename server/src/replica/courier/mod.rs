@@ -48,7 +48,7 @@ use crate::limits::{
     LEASE_PROBE_MS, PEER_OUTPUT_BYTES_SOFT, QUORUM_MS_MAX, TOUCH_MS,
 };
 use crate::log::Disk;
-use crate::member::{Checkpoint, Heard, Member, Outgoing, Proposal, Role, Waiter};
+use crate::member::{Awaited, Checkpoint, Heard, Member, Outgoing, Proposal, Role, Waiter};
 use crate::net::Stream;
 
 type Metrics = WatchReceiverOf<Types, openraft::metrics::RaftServerMetrics<Types>>;
@@ -156,12 +156,16 @@ impl<D: Disk> Courier<D> {
         let mut answers: FuturesOrdered<BoxFuture<'_, Option<Answer>>> = FuturesOrdered::new();
         let mut probe = interval(Duration::from_millis(LEASE_PROBE_MS));
         let (mut seen, mut held) = (Instant::now(), Instant::now());
-        let mut due = false;
         let lost = loop {
             let room = !asked.is_full() && !proposed.is_full();
             // One is being written and one waits for the disk: what comes after them is not earlier
             // there for being proposed now, and costs less together.
-            let may_take = room && due && (!proposed.is_enough() || self.member.is_pressed());
+            let awaited = if proposed.is_enough() { Awaited::Pressing } else { Awaited::Anything };
+            let something = async {
+                self.member.something_to_take(awaited).await;
+                // While its lease has lapsed, it would be refused what it proposes.
+                self.confirmed().await;
+            };
             tokio::select! {
                 biased;
                 lost = self.changed(metrics, now) => break lost,
@@ -183,10 +187,7 @@ impl<D: Disk> Courier<D> {
                     }
                     None => break Lost::NoQuorum,
                 },
-                () = self.member.something_to_take(), if room && !may_take => due = true,
-                // While its lease has lapsed, it would be refused what it proposes.
-                () = self.confirmed(), if may_take => {
-                    due = false;
+                () = something, if room => {
                     let Outgoing { proposals, pings, barriers, .. } = self.member.take_outgoing();
                     let time_ms = self.clock.wall_ms();
                     let (pinned, rest): (Vec<_>, Vec<_>) =
@@ -376,7 +377,7 @@ impl<D: Disk> Courier<D> {
                     heard = Instant::now();
                     None
                 }
-                () = self.member.something_to_take(), if room => Some(false),
+                () = self.member.something_to_take(Awaited::Anything), if room => Some(false),
                 // A question each time: a connection on which nothing is answered leads nowhere.
                 _ = touch.tick() => room.then_some(true),
             };
