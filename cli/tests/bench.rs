@@ -38,7 +38,7 @@ impl Drop for Serve {
 }
 
 fn bench(arguments: &[&str]) -> Output {
-    let short = ["--seconds", "0.2", "--warm-up", "0", "--nodes", "50"];
+    let short = ["--seconds", "1", "--warm-up", "0", "--nodes", "50"];
     synod().args(["--json", "bench"]).args(short).args(arguments).output().expect("runs")
 }
 

@@ -59,7 +59,6 @@ pub(super) async fn drive(
     let mut tally = Tally::default();
     let (mut over, mut now) = (false, Instant::now());
     loop {
-        over = over || window.is_over_at(now);
         while !over && line.outstanding() < depth {
             line.put(&work.next(), now)?;
         }
@@ -77,6 +76,7 @@ pub(super) async fn drive(
         }
         progress.fetch_add(answered, Relaxed);
         now = Instant::now();
+        over = over || window.is_over_at(now);
     }
     znodes::remove(&mut line, work.left()).await?;
     line.close().await?;
