@@ -5,8 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::cluster::{Cluster, durable};
-use common::{Raw, get, start};
+use common::{PATIENCE, Raw, get, start};
 use synod_core::model::{CONFIG_PATH, Code, Reconfig, Refusal, Request, Response};
+use synod_server::admin::Admin;
 use synod_server::{Config, Founding};
 use tokio::net::TcpListener;
 
@@ -114,6 +115,37 @@ async fn of_two_that_change_the_same_version_at_once_one_does() {
     assert_eq!(refused(&mut bob, quick.clone()).await, Code::BadVersion);
     let quick = Reconfig { from_version: version, ..quick };
     change(&mut bob, quick).await.expect("the other one is through");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_refused_on_its_way_leaves_everything_as_it_was() {
+    let mut cluster = Cluster::new();
+    cluster.start_as(0, Founding::Alone).await;
+    for place in 1..3 {
+        cluster.start_as(place, Founding::Join).await;
+    }
+    let mut raw = superuser(&cluster, 0).await;
+    let second = server(&cluster, 1, "observer");
+    let (before, _) = change(&mut raw, joining(second)).await.expect("it runs");
+    // The leader is to know that it is gone.
+    cluster.lose(1);
+    let silence = async {
+        loop {
+            let mut admin = Admin::new(cluster.peer(0)).expect("an address");
+            let status = admin.status().await.expect("runs");
+            let second = status.members.iter().find(|member| member.id == 2).expect("is listed");
+            if second.heard_ms.is_none_or(|ms| ms > 1_000) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, silence).await.expect("is noticed in time");
+    let (second, third) = (server(&cluster, 1, "participant"), server(&cluster, 2, "participant"));
+    let silent = joining(format!("{second},{third}"));
+    assert_eq!(refused(&mut raw, silent).await, Code::NewConfigNoQuorum);
+    let (lines, _) = change(&mut raw, Reconfig::default()).await.expect("changes nothing");
+    assert_eq!(lines, before, "the third was taken out again");
     cluster.stop().await;
 }
 

@@ -189,12 +189,7 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
     }
 
     /// `address` without its folder, which the member itself says.
-    pub(super) async fn add(
-        &self,
-        id: u64,
-        address: Address,
-        wire: &mut Wire,
-    ) -> Result<(), Problem> {
+    async fn add(&self, id: u64, address: Address, wire: &mut Wire) -> Result<(), Problem> {
         let peer = &address.peer;
         let metrics = self.settled().await?;
         let members = &metrics.membership_config;
@@ -232,7 +227,7 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
     }
 
     /// Waits until a learner is as far as the leader, and reports meanwhile.
-    async fn catch_up(&self, id: u64, wire: &mut Wire) -> Result<(), Problem> {
+    pub(super) async fn catch_up(&self, id: u64, wire: &mut Wire) -> Result<(), Problem> {
         let stall = Duration::from_millis(CATCH_UP_STALL_MS_MAX);
         let (mut farthest, mut moved_at) = (None, Instant::now());
         loop {
@@ -278,27 +273,30 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         }
     }
 
-    pub(super) async fn promote(&self, id: u64) -> Result<(), Problem> {
+    async fn promote(&self, id: u64) -> Result<(), Problem> {
         let metrics = self.settled().await?;
         let members = &metrics.membership_config;
         known(&metrics, id)?;
         if members.voter_ids().any(|voter| voter == id) {
             return refused(format!("member {id} is already a voter"));
         }
-        match lag(&metrics, id) {
-            Some(lag) if lag <= CAUGHT_UP_ENTRIES_MAX && self.is_heard(&metrics, id) => {}
-            Some(lag) if self.is_heard(&metrics, id) => {
-                return refused(format!(
-                    "member {id} is {lag} entries behind: a voter is at most \
-                     {CAUGHT_UP_ENTRIES_MAX}, since writes may have to wait for it"
-                ));
-            }
-            _ => return refused(format!("member {id} does not answer: a voter does")),
-        }
+        self.may_vote(&metrics, id)?;
         self.change(&metrics, Change::AddVoterIds(BTreeSet::from([id])), false).await
     }
 
-    pub(super) async fn remove(&self, id: u64) -> Result<(), Problem> {
+    /// Whether a learner may become a voter.
+    pub(super) fn may_vote(&self, metrics: &Metrics, id: u64) -> Result<(), Problem> {
+        match lag(metrics, id) {
+            Some(lag) if lag <= CAUGHT_UP_ENTRIES_MAX && self.is_heard(metrics, id) => Ok(()),
+            Some(lag) if self.is_heard(metrics, id) => refused(format!(
+                "member {id} is {lag} entries behind: a voter is at most {CAUGHT_UP_ENTRIES_MAX}, \
+                 since writes may have to wait for it"
+            )),
+            _ => refused(format!("member {id} does not answer: a voter does")),
+        }
+    }
+
+    async fn remove(&self, id: u64) -> Result<(), Problem> {
         let metrics = self.settled().await?;
         known(&metrics, id)?;
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
@@ -310,7 +308,7 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
     }
 
     /// Whether a voter may go: the others can do without it.
-    pub(super) fn may_lose_vote(&self, metrics: &Metrics, id: u64) -> Result<(), Problem> {
+    fn may_lose_vote(&self, metrics: &Metrics, id: u64) -> Result<(), Problem> {
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         if voters.len() == 1 {
             return refused(format!("member {id} is the last voter: a cluster has at least one"));
@@ -318,13 +316,20 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         if id == metrics.id {
             return refused(format!("member {id} leads: hand the leadership on first"));
         }
-        let left: Vec<u64> = voters.into_iter().filter(|voter| *voter != id).collect();
-        let heard = left.iter().filter(|voter| self.is_heard(metrics, **voter)).count();
-        if heard <= left.len() / 2 {
+        self.are_heard(metrics, &voters.into_iter().filter(|voter| *voter != id).collect())
+    }
+
+    /// Whether those can be all the voters: a majority of them answers.
+    pub(super) fn are_heard(
+        &self,
+        metrics: &Metrics,
+        voters: &BTreeSet<u64>,
+    ) -> Result<(), Problem> {
+        let heard = voters.iter().filter(|voter| self.is_heard(metrics, **voter)).count();
+        if heard <= voters.len() / 2 {
             let text = format!(
-                "without member {id}, {heard} of the {} voters that are left answer: writes need \
-                 a majority",
-                left.len()
+                "{heard} of the {} voters that there would be answer: writes need a majority",
+                voters.len()
             );
             return refused_as(Code::NewConfigNoQuorum, text);
         }
@@ -433,7 +438,7 @@ async fn in_time<T>(changing: impl Future<Output = T>) -> Result<T, Problem> {
     })
 }
 
-pub(super) fn known(metrics: &Metrics, id: u64) -> Result<&Address, Problem> {
+fn known(metrics: &Metrics, id: u64) -> Result<&Address, Problem> {
     let members = &metrics.membership_config;
     if let Some(known) = members.get_node(&id) {
         return Ok(known);

@@ -1,6 +1,6 @@
 //! Changes of the members that clients ask for, as ZooKeeper's `reconfig`. The member that a client
 //! is connected to gives the order to the leader as `synod cluster` does, and answers when the change
-//! has come back to it; the leader makes it of the same steps, one member after the other.
+//! has come back to it.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -17,9 +17,10 @@ use synod_core::model::{CONFIG_PATH, Code, Reconfig};
 use tokio::sync::mpsc;
 
 use self::servers::Server;
-use super::admin::{Change, Metrics, Orders, Problem, known, refused, refused_as};
+use super::admin::{Change, Metrics, Orders, Problem, refused, refused_as};
 use super::config::MEMBER_ID_MAX;
 use super::frame::Wire;
+use super::handshake::ConnectError;
 use super::types::{Address, FolderId, Types};
 use crate::admin::{Admin, AdminError};
 use crate::limits::{MEET_MS_MAX, MEMBERS_CHANGE_MS_MAX};
@@ -54,7 +55,8 @@ pub(super) async fn run(
 }
 
 impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
-    /// Makes the members those that are wanted. If one step cannot be made, those before it stay.
+    /// Makes the members those that are wanted, or leaves them as they were: who is new comes first,
+    /// without a vote, and is caught up; then all the rest is one change.
     pub(super) async fn reconfigure(
         &self,
         reconfig: &Reconfig,
@@ -75,20 +77,106 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         if let Some(id) = wanted.keys().find(|id| **id > MEMBER_ID_MAX) {
             return refused(format!("member {id}: the number of a member is 1 to {MEMBER_ID_MAX}"));
         }
-        let ids: BTreeSet<u64> = now.nodes().map(|(id, _)| *id).collect();
-        if !wanted.contains_key(&metrics.id) {
+        if !wanted.get(&metrics.id).is_some_and(|server| server.votes) {
             return refused(format!("member {} leads: hand the leadership on first", metrics.id));
         }
-        // First those that come: who leaves may be missed.
-        for (id, server) in &wanted {
-            if ids.contains(id) {
-                self.alter(*id, server).await?;
-            } else {
-                self.join(*id, server, wire).await?;
+        let addresses = self.addresses(&metrics, &wanted).await?;
+        let is_new = |id: &u64| metrics.membership_config.get_node(id).is_none();
+        let newcomers: BTreeMap<u64, Address> =
+            addresses.clone().into_iter().filter(|(id, _)| is_new(id)).collect();
+        if !newcomers.is_empty() {
+            self.change(&metrics, Change::AddNodes(newcomers.clone()), false).await?;
+        }
+        let outcome = self.settle_on(&wanted, &newcomers, addresses, wire).await;
+        if outcome.is_err() && !newcomers.is_empty() {
+            let gone = newcomers.into_keys().collect();
+            let taken_back = match self.settled().await {
+                Ok(metrics) => self.change(&metrics, Change::RemoveNodes(gone), false).await,
+                Err(problem) => Err(problem),
+            };
+            if taken_back.is_err() {
+                tracing::warn!("who joined for a reconfiguration that failed stays a learner");
             }
         }
-        for id in ids.iter().filter(|id| !wanted.contains_key(id)) {
-            self.remove(*id).await?;
+        outcome
+    }
+
+    /// Where the wanted members are. Who is to vote must run.
+    async fn addresses(
+        &self,
+        metrics: &Metrics,
+        wanted: &BTreeMap<u64, Server>,
+    ) -> Result<BTreeMap<u64, Address>, Problem> {
+        let mut addresses = BTreeMap::new();
+        for (id, server) in wanted {
+            let known = metrics.membership_config.get_node(id);
+            let folder = match known.filter(|known| known.folder != NOT_MET) {
+                Some(known) if known.peer != server.peer => {
+                    return refused(format!(
+                        "member {id} is at {known}: to move it to {}, it leaves first and joins anew",
+                        server.peer
+                    ));
+                }
+                Some(known) => known.folder,
+                None => match self.meet(*id, &server.peer).await {
+                    Ok(folder) => folder,
+                    Err(_) if !server.votes => NOT_MET,
+                    Err(error) => {
+                        let text = format!(
+                            "member {id} is to run, on an empty data folder with --join, before it \
+                             votes: {error}"
+                        );
+                        return refused_as(Code::NewConfigNoQuorum, text);
+                    }
+                },
+            };
+            let Server { peer, election, client, .. } = server.clone();
+            addresses.insert(*id, Address { folder, peer, election, client });
+        }
+        Ok(addresses)
+    }
+
+    /// The change itself, once the newcomers are learners.
+    async fn settle_on(
+        &self,
+        wanted: &BTreeMap<u64, Server>,
+        newcomers: &BTreeMap<u64, Address>,
+        addresses: BTreeMap<u64, Address>,
+        wire: &mut Wire,
+    ) -> Result<(), Problem> {
+        let voting = |id: &u64| wanted.get(id).is_some_and(|server| server.votes);
+        for id in newcomers.keys().filter(|id| voting(id)) {
+            self.catch_up(*id, wire).await.map_err(no_quorum)?;
+        }
+        let metrics = self.settled().await?;
+        let members = &metrics.membership_config;
+        let voters_now: BTreeSet<u64> = members.voter_ids().collect();
+        let voters: BTreeSet<u64> = wanted.keys().copied().filter(voting).collect();
+        for id in voters.difference(&voters_now) {
+            self.may_vote(&metrics, *id).map_err(no_quorum)?;
+        }
+        self.are_heard(&metrics, &voters)?;
+        let (leaving, losing): (BTreeSet<u64>, BTreeSet<u64>) = members
+            .nodes()
+            .map(|(id, _)| *id)
+            .filter(|id| !voting(id))
+            .partition(|id| !wanted.contains_key(id));
+        let (voters_leaving, learners_leaving): (BTreeSet<u64>, BTreeSet<u64>) =
+            leaving.into_iter().partition(|id| voters_now.contains(id));
+        let retain = losing.iter().any(|id| voters_now.contains(id));
+        let moved = addresses
+            .into_iter()
+            .filter(|(id, address)| members.get_node(id).is_some_and(|known| known != address));
+        let change = Change::Batch(vec![
+            Change::SetNodes(moved.collect()),
+            Change::RemoveNodes(learners_leaving),
+            Change::ReplaceAllVoters(voters),
+        ]);
+        self.change(&metrics, change, retain).await?;
+        // Who loses its vote stays or goes together with the others that do.
+        if retain && !voters_leaving.is_empty() {
+            let metrics = self.settled().await?;
+            self.change(&metrics, Change::RemoveNodes(voters_leaving), false).await?;
         }
         Ok(())
     }
@@ -112,65 +200,11 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         Ok(())
     }
 
-    /// A new member. One that is to vote must run, and be caught up; one that only observes may
-    /// come later.
-    async fn join(&self, id: u64, server: &Server, wire: &mut Wire) -> Result<(), Problem> {
-        let address = address(FolderId::default(), server);
-        if server.votes {
-            self.add(id, address, wire).await.map_err(no_quorum)?;
-            return self.promote(id).await.map_err(no_quorum);
-        }
-        let folder = self.meet(id, &server.peer).await.unwrap_or(NOT_MET);
-        let metrics = self.settled().await?;
-        let nodes = BTreeMap::from([(id, Address { folder, ..address })]);
-        self.change(&metrics, Change::AddNodes(nodes), false).await
-    }
-
-    /// A member that there is gets another role, or other addresses for clients.
-    async fn alter(&self, id: u64, server: &Server) -> Result<(), Problem> {
-        let metrics = self.settled().await?;
-        let known = known(&metrics, id)?.clone();
-        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        let is_new = known.folder == NOT_MET;
-        if known.peer != server.peer && !is_new {
-            return refused(format!(
-                "member {id} is at {known}: to move it to {}, it leaves first and joins anew",
-                server.peer
-            ));
-        }
-        let folder = match is_new {
-            true => self.meet(id, &server.peer).await.unwrap_or(NOT_MET),
-            false => known.folder,
-        };
-        let address = address(folder, server);
-        if address != known {
-            let nodes = BTreeMap::from([(id, address)]);
-            self.change(&metrics, Change::SetNodes(nodes), false).await?;
-        }
-        match (voters.contains(&id), server.votes) {
-            (false, true) => self.promote(id).await.map_err(no_quorum),
-            (true, false) => self.demote(id).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes a member's vote.
-    async fn demote(&self, id: u64) -> Result<(), Problem> {
-        let metrics = self.settled().await?;
-        self.may_lose_vote(&metrics, id)?;
-        self.change(&metrics, Change::RemoveVoters(BTreeSet::from([id])), true).await
-    }
-
     /// The folder of a member that runs.
-    async fn meet(&self, id: u64, peer: &str) -> Option<FolderId> {
+    async fn meet(&self, id: u64, peer: &str) -> Result<FolderId, ConnectError> {
         let patience = Duration::from_millis(MEET_MS_MAX);
-        self.caller.meet(id, peer, patience).await.ok().map(|welcome| welcome.folder)
+        Ok(self.caller.meet(id, peer, patience).await?.folder)
     }
-}
-
-fn address(folder: FolderId, server: &Server) -> Address {
-    let Server { peer, election, client, .. } = server.clone();
-    Address { folder, peer, election, client }
 }
 
 /// A voter that does not run, or is behind.
