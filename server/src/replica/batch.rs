@@ -4,6 +4,7 @@ use std::io;
 use std::iter::Peekable;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use synod_core::wire::decode_entry;
 
 use super::types::malformed;
 use crate::limits::BATCH_ENTRIES_MAX;
@@ -46,8 +47,23 @@ pub(crate) fn split(mut batch: Bytes) -> io::Result<Vec<Bytes>> {
     Ok(entries)
 }
 
+/// Whether every member can apply a batch that another member brought: what cannot be read must not
+/// come into the log, at which all of them would end.
+///
+/// # Errors
+/// It is no batch, or one of its entries is none.
+pub(crate) fn check(batch: &Bytes) -> io::Result<()> {
+    for entry in split(batch.clone())? {
+        decode_entry(entry).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use synod_core::model::{Entry, SessionId, Write, Zxid};
+    use synod_core::wire::encode_entry;
+
     use super::*;
 
     fn batches(entries: &[Bytes], bytes_soft: usize) -> Vec<Bytes> {
@@ -83,6 +99,29 @@ mod tests {
         let counts: Vec<usize> =
             batches.into_iter().map(|batch| split(batch).expect("a batch").len()).collect();
         assert_eq!(counts, [2, 2, 1]);
+    }
+
+    #[test]
+    fn a_batch_of_what_are_no_entries_stays_out_of_the_log() {
+        let entry = Entry {
+            session: SessionId::SYSTEM,
+            attachment: Zxid::ZERO,
+            sequence: 0,
+            identities: [].into(),
+            time_ms: 0,
+            request: Write::Reap { path: "/a".into() },
+        };
+        let mut encoded = BytesMut::new();
+        encode_entry(&mut encoded, &entry);
+        let entry = encoded.freeze();
+        let batch = |entries: &[&Bytes]| {
+            let entries: Vec<Bytes> = entries.iter().copied().cloned().collect();
+            batches(&entries, usize::MAX).remove(0)
+        };
+        check(&batch(&[&entry, &entry])).expect("both can be applied");
+        let short = entry.slice(..entry.len() - 1);
+        check(&batch(&[&entry, &short])).expect_err("the second is cut off");
+        check(&batch(&[&Bytes::new()])).expect_err("nothing is no entry");
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub(super) fn decode_sessions(body: &mut Bytes) -> io::Result<Vec<SessionId>> {
 /// A body is nothing that a courier or its leader says, or it is read without harm.
 #[cfg(feature = "testing")]
 pub(in crate::replica) fn read_any(mut body: Bytes) {
+    let _ = batch::check(&body);
     if let Ok(entries) = batch::split(body.clone()) {
         let mut again = BytesMut::new();
         batch::fill(&mut again, &mut entries.into_iter().peekable(), usize::MAX);

@@ -486,7 +486,7 @@ impl<D: Disk> Courier<D> {
                     match kind {
                         PROPOSE => {
                             let time_ms = self.clock.wall_ms();
-                            if let Err(error) = batch::split(body.clone()) {
+                            if let Err(error) = batch::check(&body) {
                                 break error.into();
                             }
                             let batch = vec![Command { time_ms, entries: body }];
