@@ -125,17 +125,23 @@ impl Tree {
     }
 
     /// How many znodes lie below one, at any depth. It needs READ there, and takes a time that
-    /// grows with the answer (but for the root).
+    /// grows with the answer (but for the root): so there may be as many as children in a list.
     ///
     /// # Errors
-    /// `NoNode`, `NoAuth`.
+    /// `NoNode`, `NoAuth`, or `Throttled` if there are more.
     pub fn descendant_count(&self, identities: &[Identity], path: &str) -> Result<u32, Refusal> {
         let (top, _) = self.readable(identities, path)?;
         let count = if top == self.root {
             self.len()
         } else {
             let next = |id: &NodeId| successor(self.nodes.slots(), top, *id).map(|(id, _)| id);
-            successors(Some(top), next).count()
+            let max = self.children_listed_max;
+            let count = successors(Some(top), next).take(max.saturating_add(2)).count();
+            if count - 1 > max {
+                let rule = "no more descendants are counted than children may be listed";
+                return Err(Refusal::new(Code::Throttled, rule));
+            }
+            count
         };
         Ok((count - 1) as u32)
     }

@@ -79,11 +79,17 @@ fn siblings_can_go_in_any_order() {
 
 #[test]
 fn descendants_are_counted_at_any_depth() {
-    let hand = Hand::with(&["/a", "/a/b", "/a/b/c", "/a/b/d", "/a/e", "/f"]);
+    let mut hand = Hand::with(&["/a", "/a/b", "/a/b/c", "/a/b/d", "/a/e", "/f"]);
     let count = |path| hand.tree.descendant_count(&[], path).expect("readable");
     assert_eq!([count("/a"), count("/a/b"), count("/a/b/c"), count("/f")], [4, 2, 0, 0]);
     assert_eq!(count("/"), 6 + 3);
     assert_eq!(count("/zookeeper"), 2);
+    hand.tree.children_listed_max = 3;
+    assert_eq!(code(hand.tree.descendant_count(&[], "/a")), Code::Throttled);
+    assert_eq!(hand.tree.descendant_count(&[], "/a/b"), Ok(2));
+    assert_eq!(hand.tree.descendant_count(&[], "/"), Ok(6 + 3), "which is known");
+    hand.tree.children_listed_max = 4;
+    assert_eq!(hand.tree.descendant_count(&[], "/a"), Ok(4));
 }
 
 #[test]
