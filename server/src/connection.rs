@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use synod_core::model::Identity;
-use synod_core::model::limits::REQUEST_BYTES_MAX;
 use synod_core::wire::{
     BadFrame, ConnectReply, ConnectRequest, DecodeError, decode_request, take_frame,
 };
@@ -96,7 +95,9 @@ pub(crate) async fn serve(
     let handshake = timeout_at(deadline, connection.handshake()).await;
     let end = match handshake.unwrap_or(Err(End::HandshakeTimeout)) {
         Ok(Some(ticket)) => {
+            connection.shared.trace.session(&connection.peer, "attached");
             let end = connection.session(&ticket).await.err().unwrap_or(End::Done);
+            connection.shared.trace.session(&connection.peer, "the connection ends");
             connection.shared.member.leave(&ticket);
             note(&connection.shared, &connection.peer, &end);
             end
@@ -211,16 +212,18 @@ impl Connection {
     async fn handshake(&mut self) -> Result<Option<Ticket>, End> {
         let peer = Arc::clone(&self.peer);
         let payload = loop {
-            if let Some(word) = words::recognize(&self.received) {
-                let answer = words::answer(word, &self.shared);
+            let asked = words::recognize(&self.received);
+            if let Some(answer) = asked.and_then(|asked| words::answer(asked, &self.shared)) {
                 self.peer.outbox.reply(|out| out.extend_from_slice(answer.as_bytes()));
                 self.peer.outbox.end(Fate::Drain);
                 self.write_out().await?;
                 return Ok(None);
             }
-            let (min, max) = (ConnectRequest::BYTES_MIN, HANDSHAKE_BYTES_MAX);
-            if let Some(payload) = take_frame(&mut self.received, min, max)? {
-                break payload;
+            if asked.is_none() {
+                let (min, max) = (ConnectRequest::BYTES_MIN, HANDSHAKE_BYTES_MAX);
+                if let Some(payload) = take_frame(&mut self.received, min, max)? {
+                    break payload;
+                }
             }
             unless_stopped(&peer, poll_fn(|cx| self.poll_read(cx))).await?;
         };
@@ -346,11 +349,14 @@ impl Connection {
     /// Decodes whole frames into the batch, as many as it has room for, and not more than allowed.
     fn decode(&mut self, batch: &mut VecDeque<Decoded>, allowed: usize) -> Result<(), BadFrame> {
         let most = batch.len().saturating_add(allowed).min(BATCH_REQUESTS_MAX);
+        let bytes_max = self.shared.config.limits.request_bytes_max;
         while batch.len() < most {
-            match take_frame(&mut self.received, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)? {
+            match take_frame(&mut self.received, REQUEST_BYTES_MIN, bytes_max)? {
                 Some(payload) => {
                     let bytes = payload.len();
-                    batch.push_back(Decoded { request: decode_request(payload), bytes });
+                    let decoded = Decoded { request: decode_request(payload), bytes };
+                    self.shared.trace.request(&self.peer, &decoded);
+                    batch.push_back(decoded);
                 }
                 None => break,
             }

@@ -82,6 +82,7 @@ mod seldom;
 mod tap;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod trace;
 mod watched;
 mod words;
 
@@ -114,6 +115,7 @@ use member::Member;
 use net::{Exposed, Stream, check_listen};
 use replica::Durable;
 use roster::Roster;
+use trace::Trace;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +176,7 @@ struct Shared {
     member: Arc<Member>,
     roster: Roster,
     counters: Arc<Counters>,
+    trace: Trace,
     started: Instant,
     #[cfg(feature = "tls")]
     tls: Option<tls::Port>,
@@ -291,6 +294,7 @@ impl Server {
             secure_address: entrance.doors.iter().find(|it| it.is_secure).map(|it| it.address),
             roster: Roster::default(),
             counters,
+            trace: Trace::default(),
             started: Instant::now(),
             #[cfg(feature = "tls")]
             tls: entrance.tls,

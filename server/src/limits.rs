@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use synod_core::engine::Bounds;
-use synod_core::model::limits::{CHILDREN_PER_REPLY_MAX, WATCHES_PER_SESSION_MAX};
+use synod_core::model::limits::{
+    CHILDREN_PER_REPLY_MAX, DATA_BYTES_MAX, REQUEST_BYTES_MAX, WATCHES_PER_SESSION_MAX,
+};
 
 /// Connections in all.
 pub const CONNECTIONS_MAX: usize = 65_536;
@@ -48,6 +50,10 @@ pub const HANDSHAKE_BYTES_MAX: usize = 16 << 10;
 
 /// Least frame of a request, in bytes: its xid and its operation.
 pub const REQUEST_BYTES_MIN: usize = 8;
+
+/// The least that an operator can bound requests to, in bytes: what leaves watches again, as clients
+/// cut it into pieces, is to fit.
+pub const REQUEST_BYTES_BOUND_MIN: usize = 256 << 10;
 
 /// Room that is made for what is read at a time, in bytes.
 pub const READ_BYTES: usize = 8 << 10;
@@ -357,16 +363,13 @@ pub const LOG_INDEX_MAX: u64 = 1 << 62;
 // One batch more than the soft bound fits into a frame, with room for what stands around it. Of a
 // request the log has its texts, which may be twice as long as they came, and who has sent it.
 const _: () = assert!(
-    APPEND_BYTES_SOFT
-        + COURIER_FRAME_BYTES_SOFT
-        + 2 * synod_core::model::limits::REQUEST_BYTES_MAX
-        + IDENTITY_BYTES_MAX
+    APPEND_BYTES_SOFT + COURIER_FRAME_BYTES_SOFT + 2 * REQUEST_BYTES_MAX + IDENTITY_BYTES_MAX
         < PEER_FRAME_BYTES_MAX - (64 << 10)
 );
 // Of one piece with what a znode has, and what is before it.
 const _: () = assert!(
     (1 << 20)
-        + synod_core::model::limits::DATA_BYTES_MAX
+        + DATA_BYTES_MAX
         + synod_core::model::limits::PATH_BYTES_MAX
         + 2 * synod_core::model::limits::ACL_BYTES_MAX
         < SNAPSHOT_CHUNK_BYTES_MAX
@@ -376,6 +379,11 @@ const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 /// The bounds of a server that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Largest frame of a request, in bytes; at most, and by default, [`REQUEST_BYTES_MAX`].
+    pub request_bytes_max: usize,
+    /// Largest data of a znode that is taken in, in bytes; at most, and by default,
+    /// [`DATA_BYTES_MAX`].
+    pub data_bytes_max: usize,
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
     /// See [`CONNECTIONS_PER_ADDRESS_MAX`]; 0 for no bound.
@@ -409,6 +417,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            request_bytes_max: REQUEST_BYTES_MAX,
+            data_bytes_max: DATA_BYTES_MAX,
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             requests_per_second_max: REQUESTS_PER_SECOND_MAX,
@@ -431,7 +441,11 @@ impl Limits {
     /// # Errors
     /// The rule that does not hold.
     pub(crate) fn validate(&self) -> Result<(), &'static str> {
-        if self.outstanding_requests_max == 0 {
+        if !(REQUEST_BYTES_BOUND_MIN..=REQUEST_BYTES_MAX).contains(&self.request_bytes_max) {
+            Err("a request has at most 1114111 bytes, and may be bounded to no less than 262144")
+        } else if self.data_bytes_max > DATA_BYTES_MAX {
+            Err("a znode's data has at most 1048575 bytes")
+        } else if self.outstanding_requests_max == 0 {
             Err("at least 1 request may be outstanding")
         } else if self.output_bytes_soft == 0 {
             Err("at least 1 byte of output may wait")

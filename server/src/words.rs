@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::Shared;
 use crate::counters::Latency;
+use crate::replica::peers::TreeState;
 use crate::roster::Peer;
 
 /// The release of ZooKeeper whose protocol this speaks, and this crate's own.
@@ -19,7 +20,7 @@ pub const VERSION: &str =
     concat!("3.9.3-synod-", env!("CARGO_PKG_VERSION"), ", built on 11/22/2026 00:00 UTC");
 
 /// What ZooKeeper answers as a word, besides those of [`Word`]. They are not allowed here.
-const OTHERS: [&[u8; 4]; 7] = [b"gtmk", b"hash", b"lead", b"lsnp", b"obsr", b"orst", b"stmk"];
+const OTHERS: [&[u8; 4]; 4] = [b"lead", b"lsnp", b"obsr", b"orst"];
 
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $word:ident = $text:literal,)*) => {
@@ -73,11 +74,17 @@ words! {
     Srst = "srst",
     /// Counts the packets of each connection anew.
     Crst = "crst",
+    /// Its last zxid, and the digest of the state there: that of every member that has it.
+    Hash = "hash",
+    /// What is traced.
+    Gtmk = "gtmk",
+    /// Traces what the next 8 bytes say.
+    Stmk = "stmk",
 }
 
 /// A set of words.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Words(u16);
+pub struct Words(u32);
 
 impl Words {
     /// None.
@@ -118,7 +125,7 @@ impl fmt::Debug for Words {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no four-letter word that is answered; there are srvr, ruok, mntr, isro, stat, envi, conf, \
-     cons, wchs, wchc, wchp, dump, dirs, srst, crst"
+     cons, wchs, wchc, wchp, dump, dirs, srst, crst, hash, gtmk, stmk"
 )]
 pub struct UnknownWord(String);
 
@@ -144,6 +151,8 @@ impl FromStr for Words {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Word(Word),
+    /// `stmk`, and what is to be traced as far as it has come.
+    Trace(Option<i64>),
     Other(&'static [u8; 4]),
 }
 
@@ -151,17 +160,28 @@ pub(crate) enum Asked {
 pub(crate) fn recognize(received: &[u8]) -> Option<Asked> {
     let letters = received.get(..4)?;
     let word = Word::ALL.iter().find(|word| word.text().as_bytes() == letters);
+    if word == Some(&Word::Stmk) {
+        return Some(Asked::Trace(
+            received[4..].first_chunk().map(|mask| i64::from_be_bytes(*mask)),
+        ));
+    }
     let other = || OTHERS.iter().find(|other| &other[..] == letters);
     word.map(|word| Asked::Word(*word)).or_else(|| other().map(|other| Asked::Other(other)))
 }
 
-/// The answer to a word.
-pub(crate) fn answer(asked: Asked, shared: &Shared) -> String {
+/// The answer to a word; `None` if more of it is to come.
+pub(crate) fn answer(asked: Asked, shared: &Shared) -> Option<String> {
     let word = match asked {
-        Asked::Word(word) if shared.config.words.contains(word) => word,
-        Asked::Word(word) => return refusal(word.text()),
-        Asked::Other(other) => return refusal(&String::from_utf8_lossy(other)),
+        Asked::Word(word) => word,
+        Asked::Trace(_) => Word::Stmk,
+        Asked::Other(other) => return Some(refusal(&String::from_utf8_lossy(other))),
     };
+    if !shared.config.words.contains(word) {
+        return Some(refusal(word.text()));
+    }
+    if let Asked::Trace(mask) = asked {
+        shared.trace.set(mask?);
+    }
     let mut out = String::new();
     let written = match word {
         Word::Ruok => write!(out, "imok"),
@@ -188,9 +208,14 @@ pub(crate) fn answer(asked: Asked, shared: &Shared) -> String {
             shared.roster.peers().iter().for_each(|peer| peer.reset());
             writeln!(out, "Connection stats reset.")
         }
+        Word::Hash => {
+            let TreeState { zxid, digest, .. } = shared.member.state_in_short();
+            writeln!(out, "{:x}: {digest}", zxid.as_i64())
+        }
+        Word::Gtmk | Word::Stmk => write!(out, "{}", shared.trace.mask()),
     };
     written.expect("a string takes everything");
-    out
+    Some(out)
 }
 
 fn refusal(word: &str) -> String {
@@ -354,7 +379,9 @@ mod tests {
     #[test]
     fn a_word_is_recognized_by_its_first_four_bytes_alone() {
         assert_eq!(recognize(b"ruok\r\n"), Some(Asked::Word(Word::Ruok)));
-        assert_eq!(recognize(b"gtmk"), Some(Asked::Other(b"gtmk")));
+        assert_eq!(recognize(b"orst"), Some(Asked::Other(b"orst")));
+        assert_eq!(recognize(b"stmk1234567"), Some(Asked::Trace(None)));
+        assert_eq!(recognize(b"stmk\0\0\0\0\0\0\0\x02"), Some(Asked::Trace(Some(2))));
         assert_eq!(recognize(b"GET "), None);
         assert_eq!(recognize(b"ruo"), None);
     }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use common::{Raw, children, close, config, create, delete, exists, get, set, start, watch, word};
+use synod_core::model::limits::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
 use synod_core::model::{
-    Acl, AddWatchMode, Code, CreateMode, Rearm, Refusal, Request, WatchRequest, Write, Zxid,
+    Acl, AddWatchMode, Code, CreateMode, Rearm, Refusal, Request, Response, WatchRequest, Write,
+    Zxid,
 };
 use synod_server::{Config, Limits, Server, StartError};
 
@@ -53,6 +55,39 @@ async fn loopback_may_ask_as_fast_as_it_likes_unless_it_is_bounded() {
     for _ in 0..200 {
         raw.call(&get("/", false)).await.expect("is answered");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_and_the_data_in_it_are_as_long_as_they_may_be() {
+    let (request_bytes_max, data_bytes_max) = (256 << 10, 1_000);
+    let server = bounded(Limits { request_bytes_max, data_bytes_max, ..Limits::default() }).await;
+    let mut raw = Raw::open(&server).await;
+    let (most, more) = (vec![7; data_bytes_max], vec![7; data_bytes_max + 1]);
+    raw.call(&create("/a", &most, CreateMode::Persistent)).await.expect("is as much as it may be");
+    let op = |data: &[u8]| match set("/a", data) {
+        Request::Write(Write::Op(op)) => op,
+        other => unreachable!("{other:?}"),
+    };
+    for refused in [
+        create("/b", &more, CreateMode::Persistent),
+        set("/a", &more),
+        Request::Write(Write::Multi(vec![op(&most), op(&more)])),
+    ] {
+        assert_eq!(code(raw.call(&refused).await), Some(Code::BadArguments), "{refused:?}");
+    }
+    match raw.call(&exists("/a", false)).await {
+        Ok(Response::Stat(stat)) => assert_eq!(stat.version, 0, "a transaction is refused whole"),
+        other => panic!("{other:?}"),
+    }
+    // No operation has that number, which is told; what is longer is not even looked at.
+    let (operation, longest) = (4_711, vec![7; request_bytes_max - 8]);
+    raw.raw(1, operation, &longest).await;
+    let told = raw.header().await.map(|(xid, _, error)| (xid, error));
+    assert_eq!(told, Some((1, Code::Unimplemented.number())));
+    let mut raw = Raw::open(&server).await;
+    raw.raw(1, operation, &[&longest[..], &[7]].concat()).await;
+    raw.closed().await;
     server.stop().await;
 }
 
@@ -162,6 +197,9 @@ async fn a_bound_that_lets_nothing_through_is_refused() {
         (Limits { output_bytes_soft: 0, ..Limits::default() }, "output"),
         (Limits { handshake: Duration::ZERO, ..Limits::default() }, "handshake"),
         (Limits { connections_max: 0, ..Limits::default() }, "connections"),
+        (Limits { request_bytes_max: (256 << 10) - 1, ..Limits::default() }, "request"),
+        (Limits { request_bytes_max: REQUEST_BYTES_MAX + 1, ..Limits::default() }, "request"),
+        (Limits { data_bytes_max: DATA_BYTES_MAX + 1, ..Limits::default() }, "data"),
     ] {
         let refused = Server::start(Config { limits, ..config() }).await.err();
         let refused = refused.expect("is refused");

@@ -18,6 +18,7 @@ use synod_core::model::{
 use synod_server::admin::Admin;
 use synod_server::tls::{ClientTls, TlsFiles};
 use synod_server::{Config, Sasl, SaslUsers, Server};
+use tokio::io::AsyncReadExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -208,9 +209,15 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     let mut users = SaslUsers::default();
     users.insert("cat", "mellon").expect("is a name");
     let sasl = Some(Sasl { users, required: false, super_user: None });
-    let told = Config { super_digest, sasl, ..config() };
+    let words = "stmk".parse().expect("is a word");
+    let told = Config { super_digest, sasl, words, ..config() };
     let shown = format!("{told:?}");
     let server = Server::start(told).await.expect("starts");
+    let mut traced = Raw::dial(&server).await;
+    traced.bytes(b"stmk\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF").await;
+    let mut mask = String::new();
+    traced.stream.read_to_string(&mut mask).await.expect("is text");
+    assert_eq!(mask, i64::MAX.to_string(), "all that can be traced is");
     let servers = server.local_addr().to_string();
     let builder = || Client::builder().servers(servers.as_str());
     let refused = builder().sasl_digest("cat", "friend").connect().await;
@@ -226,7 +233,9 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     client.close().await.expect("closes");
     server.stop().await;
     let log = String::from_utf8(logged.0.lock().expect("no panic").clone()).expect("is text");
-    assert!(log.contains("closing the session"), "it is listened to: {log}");
+    for heard in ["closing the session", "operation=\"auth\"", "path=\"/mine\"", "attached"] {
+        assert!(log.contains(heard), "it is listened to for {heard}: {log}");
+    }
     let hex: String = password.iter().map(|byte| format!("{byte:02x}")).collect();
     let list = format!("{:?}", &password[..]);
     assert!(!refused.contains("friend"), "{refused}");

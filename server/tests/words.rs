@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::cluster::durable;
-use common::{Raw, config, create, exists, start, word};
+use common::cluster::{Cluster, durable};
+use common::{PATIENCE, Raw, config, create, exists, start, word};
 use synod_core::model::CreateMode;
 use synod_server::{Config, VERSION, Word};
+use tokio::io::AsyncReadExt;
 
 fn all() -> Config {
     Config { words: "*".parse().expect("is all"), ..config() }
@@ -143,7 +144,7 @@ async fn the_environment_and_the_configuration_are_told() {
         assert!(conf.lines().any(|there| there == line), "{line} in {conf}");
     }
     assert!(conf.contains("secureClientPort=-1\n"), "{conf}");
-    assert_eq!(Word::ALL.len(), 15, "a word more needs a test more");
+    assert_eq!(Word::ALL.len(), 18, "a word more needs a test more");
     server.stop().await;
 }
 
@@ -208,5 +209,48 @@ async fn figures_are_counted_anew_on_demand() {
     assert!(word(&server, "stat").await.contains("recved=2,sent=2)"));
     assert_eq!(word(&server, "crst").await, "Connection stats reset.\n");
     assert!(word(&server, "stat").await.contains("[1](queued=0,recved=0,sent=0)"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn members_with_the_same_state_tell_the_same_hash() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let mut raw = Raw::when_led(cluster.member(leader)).await;
+    raw.call(&create("/a", b"1", CreateMode::Persistent)).await.expect("is created");
+    let hash = async |place| word(cluster.member(place), "hash").await;
+    let same = async {
+        loop {
+            // The state may change between one answer and the next: somebody's session, for one.
+            let all = [hash(0).await, hash(1).await, hash(2).await];
+            if all[0] == all[1] && all[1] == all[2] {
+                return all[0].clone();
+            }
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, same).await.expect("all come to the same state");
+    let (zxid, digest) = told.trim_end().split_once(": ").expect("has two parts");
+    assert!(i64::from_str_radix(zxid, 16).expect("is hexadecimal") > 0, "{told}");
+    digest.parse::<u64>().expect("is a number");
+    raw.call(&create("/b", b"1", CreateMode::Persistent)).await.expect("is created");
+    assert_ne!(hash(leader).await, told);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_traced_is_set_by_a_word_of_twelve_bytes() {
+    let server = start(all()).await;
+    assert_eq!(word(&server, "gtmk").await, "0");
+    let mut raw = Raw::dial(&server).await;
+    // They may come in pieces.
+    raw.bytes(b"stmk\0\0\0\0").await;
+    raw.bytes(&[0, 0, 0, 0b10_0010]).await;
+    let mut answer = String::new();
+    raw.stream.read_to_string(&mut answer).await.expect("is text");
+    assert_eq!(answer, "34");
+    assert_eq!(word(&server, "gtmk").await, "34");
+    server.stop().await;
+    let server = start(config()).await;
+    assert!(word(&server, "stmk").await.starts_with("stmk is not executed"), "at once");
     server.stop().await;
 }

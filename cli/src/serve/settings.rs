@@ -99,6 +99,15 @@ pub(super) struct Settings {
     #[arg(long, value_name = "MS")]
     handshake_ms: Option<u64>,
 
+    /// The longest request in bytes; whoever sends a longer one is disconnected
+    /// [default, and at most: 1114111].
+    #[arg(long, value_name = "BYTES")]
+    request_bytes: Option<usize>,
+
+    /// The most data of a znode in bytes; more is refused [default, and at most: 1048575].
+    #[arg(long, value_name = "BYTES")]
+    data_bytes: Option<usize>,
+
     /// Requests a second of one address, loopback exempt; beyond it they wait; 0 for no bound
     /// [default: 0].
     #[arg(long, value_name = "COUNT")]
@@ -123,7 +132,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "COUNT")]
     watches_per_session: Option<usize>,
 
-    /// Children that are listed in one reply; a longer list is refused [default: 1000000].
+    /// Children that are listed in one reply, and descendants that are counted; beyond it that is
+    /// refused [default: 1000000].
     #[arg(long, value_name = "COUNT")]
     children_per_reply: Option<usize>,
 
@@ -217,6 +227,8 @@ impl Settings {
         set(&mut limits.connections_max, self.max_connections, file.max_connections);
         let of_ms = |ms: Option<u64>| ms.map(Duration::from_millis);
         set(&mut limits.handshake, of_ms(self.handshake_ms), of_ms(file.handshake_ms));
+        set(&mut limits.request_bytes_max, self.request_bytes, file.request_bytes);
+        set(&mut limits.data_bytes_max, self.data_bytes, file.data_bytes);
         set(
             &mut limits.requests_per_second_max,
             self.requests_per_second,

@@ -125,12 +125,16 @@ impl Member {
                 state.stalled.push(Arc::clone(peer));
                 return Turn::Done;
             }
+            let large = batch.front().is_some_and(|it| data_bytes(it) > self.limits.data_bytes_max);
             let sated = batch.front().is_some_and(adds) && self.is_sated(state);
             let Some(seat) = state.seats.get_mut(&ticket.session) else { continue };
             let admitted = self.admits(seat);
             match batch.pop_front() {
                 // It is refused when it is at the front.
                 Some(decoded) if !admitted => seat.enqueue(arrived, decoded),
+                Some(decoded) if large => {
+                    seat.enqueue(arrived, refused(decoded, Code::BadArguments));
+                }
                 Some(decoded) if sated => {
                     seat.enqueue(arrived, refused(decoded, Code::Throttled));
                 }
@@ -359,6 +363,23 @@ fn adds(decoded: &Decoded) -> bool {
             matches!(watch, WatchRequest::Add { .. } | WatchRequest::Rearm(_))
         }
         _ => false,
+    }
+}
+
+/// The largest data that a request would give to a znode, in bytes.
+fn data_bytes(decoded: &Decoded) -> usize {
+    let Ok(SubmittedRequest { request: Request::Write(write), .. }) = &decoded.request else {
+        return 0;
+    };
+    let of = |op: &Op| match op {
+        Op::Create(create) => create.data.as_ref().map_or(0, |data| data.len()),
+        Op::SetData { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+        _ => 0,
+    };
+    match write {
+        Write::Op(op) | Write::ProposeAt { op, .. } => of(op),
+        Write::Multi(ops) => ops.iter().map(of).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
