@@ -9,7 +9,7 @@ use synod_core::model::{OpResult, Read, Request, Response, Write};
 use super::super::Failed;
 use super::super::line::Line;
 use super::points::{FOLDER, Ground};
-use super::{TOP, op_create, op_delete};
+use super::{op_create, op_delete};
 
 /// Creations in a transaction.
 const TOGETHER: u32 = 100;
@@ -72,15 +72,20 @@ pub(crate) async fn remove(
     Ok(())
 }
 
-/// Counts what is there, but for the folders; the server must have all.
+/// Counts what is there, folder by folder: a server may refuse to count more. It must have all.
 pub(crate) async fn count(line: &mut Line, ground: &Ground) -> Result<(), Failed> {
-    let path = Arc::clone(&ground.top);
-    let folders = ground.nodes.div_ceil(FOLDER);
-    match line.done(&Request::Read(Read::DescendantCount { path })).await? {
-        Response::DescendantCount(count) if count == ground.nodes + folders => Ok(()),
-        other => Err(Failed::Wrong(format!(
-            "{} znodes were created, and the count of those below {TOP} is {other:?}",
-            ground.nodes
-        ))),
+    for first in (0..ground.nodes).step_by(FOLDER as usize) {
+        let path: Arc<str> = format!("{}/{}", ground.top, first / FOLDER).into();
+        let there = FOLDER.min(ground.nodes - first);
+        let request = Request::Read(Read::DescendantCount { path: Arc::clone(&path) });
+        match line.done(&request).await? {
+            Response::DescendantCount(count) if count == there => {}
+            other => {
+                return Err(Failed::Wrong(format!(
+                    "{there} znodes were created below {path}, and the count is {other:?}"
+                )));
+            }
+        }
     }
+    Ok(())
 }
