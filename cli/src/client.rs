@@ -70,6 +70,20 @@ impl Options {
     }
 }
 
+impl Options {
+    /// The first option that says who a client is, or how TLS is spoken, if there is one.
+    pub(crate) fn of_identity(&self) -> Option<&'static str> {
+        let name = match (&self.auth, &self.sasl) {
+            (Some(_), _) => Some("--auth"),
+            (None, Some(_)) => Some("--sasl"),
+            (None, None) => None,
+        };
+        #[cfg(feature = "tls")]
+        let name = name.or_else(|| self.of_tls());
+        name
+    }
+}
+
 #[cfg(feature = "tls")]
 impl Tls {
     fn options(&self) -> Result<Option<synod::Tls>, Error> {

@@ -19,13 +19,15 @@ impl Serve {
     fn start() -> Serve {
         let mut command = synod();
         command.args(["serve", "--in-memory", "--listen", "127.0.0.1:0"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
+        let child = command.stdout(Stdio::piped()).spawn().expect("starts");
+        // Whatever is not as expected from here on, it ends.
+        let mut serve = Serve { child, address: String::new() };
         let mut line = String::new();
-        let mut out = BufReader::new(child.stdout.take().expect("is piped"));
+        let mut out = BufReader::new(serve.child.stdout.take().expect("is piped"));
         out.read_line(&mut line).expect("says that it serves");
         let place = line.strip_prefix("serving the ZooKeeper protocol on ").expect("says so");
-        let address = place.split_once(',').expect("says so").0.to_owned();
-        Serve { child, address }
+        serve.address = place.split_once(',').expect("says so").0.to_owned();
+        serve
     }
 }
 
@@ -77,9 +79,36 @@ fn every_case_is_measured_and_leaves_nothing_behind() {
         assert!(row["resident_bytes"].as_u64() > Some(0), "{row}");
         assert_eq!(row["elections"], 0, "{row}");
     }
-    let left = synod().args(["--server", &serve.address, "ls", "/synod-bench"]).output();
-    let left = left.expect("runs");
-    assert_eq!((left.status.code(), &*left.stdout), (Some(0), &b""[..]), "{left:?}");
+    assert_eq!(left(&serve), "");
+}
+
+/// The names below the znode of all runs.
+fn left(serve: &Serve) -> String {
+    let output = synod().args(["--server", &serve.address, "ls", "/synod-bench"]).output();
+    String::from_utf8(output.expect("runs").stdout).expect("is text")
+}
+
+#[test]
+fn the_largest_values_fit_into_what_a_server_takes() {
+    let serve = Serve::start();
+    let large = ["--value-bytes", "500000", "get:1x1", "multi:1x1"];
+    value(&bench(&[&["--server", &serve.address], &large[..]].concat()));
+}
+
+#[test]
+fn a_run_that_is_stopped_clears_up() {
+    let serve = Serve::start();
+    let mut command = synod();
+    command.args(["bench", "--server", &serve.address, "--seconds", "3600", "create:2x2"]);
+    let mut child = command.spawn().expect("runs");
+    while left(&serve).is_empty() {
+        assert!(child.try_wait().expect("is a child").is_none(), "it goes on until it is stopped");
+    }
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &id]).status().expect("there is a kill");
+    assert!(sent.success());
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    assert_eq!(left(&serve), "");
 }
 
 #[test]
@@ -113,6 +142,9 @@ fn what_is_no_case_and_what_cannot_be_measured_is_refused() {
         (&["fly:1x1"][..], 2),
         (&["--seconds", "-1"], 2),
         (&["--value-bytes", "7"], 2),
+        (&["--value-bytes", "500001"], 2),
+        (&["--auth", "ann:secret", "get:1x1"], 2),
+        (&["--sasl", "ann:secret", "get:1x1"], 2),
         (&["--against", "true"], 2),
         (&["--server", "127.0.0.1:1/chroot", "get:1x1"], 2),
         (&["--server", "127.0.0.1:1", "get:1x1"], 7),

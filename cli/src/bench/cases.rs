@@ -163,6 +163,7 @@ impl Case {
         admin.ensure(TOP).await?;
         // Of its own, whatever an earlier run that was given up has left.
         let ground = Ground { top: format!("{}-{}", ground.top, admin.session()).into(), ..ground };
+        server.works_below(Some(Arc::clone(&ground.top)));
         admin.ensure(&ground.top).await?;
         let mut ground = ground;
         if let Case::Points { kind, connections, .. } = self {
@@ -186,6 +187,7 @@ impl Case {
             Work::clear(kind, &ground, connections, &mut admin).await?;
         }
         znodes::remove(&mut admin, [ground.top.to_string()].into_iter()).await?;
+        server.works_below(None);
         row.elections = admin.seen().epoch().saturating_sub(before);
         admin.close().await?;
         Ok(row)
@@ -207,14 +209,14 @@ impl Case {
         | Case::Rewatch(count)
         | Case::Lock(count) = self
         {
-            for number in 0..count {
-                let mut line = Line::open(address(number)).await?;
+            let (mut tally, opened) = (Tally::default(), AtomicU64::new(0));
+            let idle = sessions::Idle::open(&server.addresses, count, &mut tally, &opened).await?;
+            lines = idle.into_lines();
+            for line in &mut lines {
                 // A member that lags would not know what was made.
                 line.catch_up().await?;
-                lines.push(line);
             }
         }
-        let setter = Line::open(address(0)).await?;
         let window = Window::new(times.warm_up, times.length);
         let mut tasks: JoinSet<Result<Tally, Failed>> = JoinSet::new();
         match self {
@@ -226,10 +228,12 @@ impl Case {
                 }
             }
             Case::Watch(_) => {
+                let setter = Line::open(address(0)).await?;
                 let (path, progress) = (Arc::clone(&ground.top), Arc::clone(&progress));
                 tasks.spawn(fan_out::stream(lines, setter, path, window, progress));
             }
             Case::Rewatch(_) => {
+                let setter = Line::open(address(0)).await?;
                 let (path, progress) = (Arc::clone(&ground.top), Arc::clone(&progress));
                 tasks.spawn(fan_out::rounds(lines, setter, path, window, progress));
             }

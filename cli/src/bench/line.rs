@@ -11,7 +11,8 @@ use bytes::{Buf, BytesMut};
 use synod_core::model::limits::REQUEST_BYTES_MAX;
 use synod_core::model::{Code, Event, Refusal, Request, Response, SessionId, Write, Zxid};
 use synod_core::wire::{
-    ConnectReply, ConnectRequest, Incoming, Shape, decode_incoming, encode_request, take_frame,
+    ConnectReply, ConnectRequest, Incoming, Shape, XID_PING, decode_incoming, encode_request,
+    take_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +24,8 @@ use super::Failed;
 pub(super) const SESSION_TIMEOUT_MS: i32 = 30_000;
 /// How long a reply may take before the run is given up.
 const REPLY_MAX: Duration = Duration::from_secs(60);
+/// A connection that has nothing to ask pings so often.
+const PING_EVERY: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as u64 / 3);
 /// Read buffer of a connection: as large as the largest burst of replies usual here.
 const READ_BYTES: usize = 16 << 10;
 /// A reply's header, or an event's.
@@ -49,6 +52,8 @@ pub(super) struct Line {
     received: BytesMut,
     sending: BytesMut,
     asked: VecDeque<Asked>,
+    /// How many of these are pings that nobody asked for.
+    pings: usize,
     events: VecDeque<(Event, Instant)>,
     answers: VecDeque<Answer>,
     xid: i32,
@@ -57,8 +62,9 @@ pub(super) struct Line {
     session: SessionId,
     /// When bytes came last.
     heard: Instant,
-    /// Goes off when none have come for too long. It is not set anew each time: that would cost more
-    /// than all else that is done for a reply.
+    /// Goes off now and then, to see whether bytes have come: whoever waits for a reply has waited too
+    /// long then, or whoever waits for an event pings. It is not set anew each time: that would cost
+    /// more than all else that is done for a reply.
     patience: Pin<Box<Sleep>>,
 }
 
@@ -73,13 +79,14 @@ impl Line {
             received: BytesMut::new(),
             sending: BytesMut::new(),
             asked: VecDeque::new(),
+            pings: 0,
             events: VecDeque::new(),
             answers: VecDeque::new(),
             xid: 0,
             seen: Zxid::ZERO,
             session: SessionId(0),
             heard: Instant::now(),
-            patience: Box::pin(sleep(REPLY_MAX)),
+            patience: Box::pin(sleep(PING_EVERY)),
         };
         let hello = ConnectRequest {
             last_zxid: Zxid::ZERO,
@@ -112,7 +119,7 @@ impl Line {
 
     /// How many requests were put whose answers were not taken.
     pub(super) fn outstanding(&self) -> usize {
-        self.asked.len() + self.answers.len()
+        self.asked.len() - self.pings + self.answers.len()
     }
 
     /// The highest zxid that was told.
@@ -211,12 +218,18 @@ impl Line {
                     };
                 }
                 () = &mut self.patience => {
-                    let asked = self.asked.back().map_or(self.heard, |asked| asked.at);
-                    let until = self.heard.max(asked) + REPLY_MAX;
-                    if until <= Instant::now() {
-                        return Err(Failed::Broken(format!("no reply came within {REPLY_MAX:?}")));
+                    let now = Instant::now();
+                    self.patience.as_mut().reset((now + PING_EVERY).into());
+                    if let Some(last) = self.asked.back() {
+                        if self.heard.max(last.at) + REPLY_MAX <= now {
+                            let text = format!("no reply came within {REPLY_MAX:?}");
+                            return Err(Failed::Broken(text));
+                        }
+                        continue;
                     }
-                    self.patience.as_mut().reset(until.into());
+                    self.put(&Request::Ping, now)?;
+                    self.pings += 1;
+                    self.flush().await?;
                 }
             }
         }
@@ -239,6 +252,7 @@ impl Line {
             match incoming.map_err(Failed::wrong)? {
                 Incoming::Event(Some(event)) => self.events.push_back((event, came)),
                 Incoming::Event(None) => {}
+                Incoming::Reply { xid: XID_PING, .. } if self.pings > 0 => self.pings -= 1,
                 Incoming::Reply { xid, zxid, result } => {
                     let zxid = zxid.unwrap_or(self.seen);
                     if zxid < self.seen {

@@ -24,6 +24,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use synod_core::model::{Refusal, Request};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::client::{Failure, Options, say};
 use crate::exit::Exit;
@@ -42,8 +44,11 @@ const NODES_MAX: i64 = 100_000_000;
 const WRONG_CHARS_MAX: usize = 1_000;
 /// How long a case may take.
 const SECONDS_MAX: f64 = 86_400.0;
-/// Bytes a value may have: as many as a server takes by default.
-const VALUE_BYTES_MAX: i64 = 1 << 20;
+/// Bytes a value may have: two of them are in one transaction of `multi`, which servers take up to a
+/// mebibyte.
+const VALUE_BYTES_MAX: i64 = 500_000;
+/// How long may be spent on taking away what a run that was given up has made.
+const SWEEP_MS_MAX: u64 = 10_000;
 
 /// The arguments of `synod bench`.
 #[derive(Args)]
@@ -133,26 +138,40 @@ impl Display for Failed {
 impl Bench {
     /// Measures, and prints what came of it.
     pub(crate) async fn run(self, options: Options) -> Exit {
-        let outcome = tokio::select! {
-            outcome = self.measured(&options) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        let outcome = match (options.of_identity(), &self.start) {
+            (Some(name), _) => {
+                let rule = "bench opens plain connections, and proves nothing";
+                Err(Failed::Usage(format!("{name}: {rule}")).into())
+            }
+            (None, None) => self.found(&options).await,
+            // What is started goes with the future that has started it.
+            (None, Some(start)) => unless_stopped(self.started(&options, start)).await,
         };
         options.report(outcome)
     }
 
-    async fn measured(&self, options: &Options) -> Result<(), Failure> {
-        let Some(start) = &self.start else {
-            let server = Server::running(options.servers(), self.pid)?;
+    /// Measures a server that runs already, and leaves nothing there.
+    async fn found(&self, options: &Options) -> Result<(), Failure> {
+        let server = Server::running(options.servers(), self.pid)?;
+        let outcome = unless_stopped(async {
             let rows = self.rows(&server, "").await?;
-            return print(options, json!(rows.iter().map(Row::json).collect::<Vec<_>>()), || {
-                figures::table(&rows)
-            });
-        };
+            print_rows(options, &rows)
+        });
+        let outcome = outcome.await;
+        if outcome.is_err() {
+            let patience = Duration::from_millis(SWEEP_MS_MAX);
+            if !matches!(timeout(patience, server.sweep()).await, Ok(Ok(()))) {
+                crate::complain!("synod: something may be left below {}", work::TOP);
+            }
+        }
+        outcome
+    }
+
+    /// Measures servers that are started here.
+    async fn started(&self, options: &Options, start: &str) -> Result<(), Failure> {
         let Some(against) = &self.against else {
             let rows = self.fresh(start, "").await?;
-            return print(options, json!(rows.iter().map(Row::json).collect::<Vec<_>>()), || {
-                figures::table(&rows)
-            });
+            return print_rows(options, &rows);
         };
         let mut rounds = Vec::new();
         for round in 1..=self.rounds {
@@ -196,6 +215,18 @@ impl Bench {
     }
 }
 
+/// Until Ctrl-C, or SIGTERM.
+async fn unless_stopped(
+    measuring: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failed::broken)?;
+    tokio::select! {
+        outcome = measuring => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        _ = terminate.recv() => Err(Failure::Interrupted),
+    }
+}
+
 /// A length of time.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds));
@@ -208,6 +239,11 @@ fn bar(label: String) -> ProgressBar {
     let bar = ProgressBar::new(100).with_message(label);
     let style = ProgressStyle::with_template("{msg} {bar:30} {elapsed} {prefix}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print_rows(options: &Options, rows: &[Row]) -> Result<(), Failure> {
+    let value = json!(rows.iter().map(Row::json).collect::<Vec<_>>());
+    print(options, value, || figures::table(rows))
 }
 
 fn print(options: &Options, value: Value, table: impl FnOnce() -> String) -> Result<(), Failure> {

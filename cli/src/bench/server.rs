@@ -3,12 +3,14 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
 use super::Failed;
 use super::line::Line;
+use super::work::znodes;
 
 /// How long a server may take to open its first session.
 const START_MS_MAX: u64 = 60_000;
@@ -28,6 +30,8 @@ pub(super) struct Server {
     started: Option<(Child, tempfile::TempDir)>,
     /// The process that is asked about CPU and memory, where it was not started here.
     pid: Option<u32>,
+    /// Below which znode the case that runs works.
+    ground: Mutex<Option<Arc<str>>>,
 }
 
 /// What processes have used.
@@ -45,7 +49,7 @@ impl Server {
             return Err(Failed::Usage(format!("{servers}: {rule}")));
         }
         let addresses = servers.split(',').map(|address| address.trim().to_owned()).collect();
-        Ok(Server { addresses, started: None, pid })
+        Ok(Server { addresses, started: None, pid, ground: Mutex::default() })
     }
 
     /// Starts `command` in a shell, with a fresh folder `$DIR` and a free port `$PORT`; of several
@@ -69,7 +73,8 @@ impl Server {
         }
         let child = shell.env("PORT", ports[0].to_string()).spawn().map_err(cannot)?;
         let addresses = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let mut server = Server { addresses, started: Some((child, folder)), pid: None };
+        let started = Some((child, folder));
+        let mut server = Server { addresses, started, pid: None, ground: Mutex::default() };
         server.await_session(command).await?;
         Ok(server)
     }
@@ -113,6 +118,20 @@ impl Server {
             (None, Some(pid)) => usage_of(&Path::new("/proc").join(pid.to_string())),
             (None, None) => None,
         }
+    }
+
+    /// A case begins to work below a znode, or has taken all of it away.
+    pub(super) fn works_below(&self, top: Option<Arc<str>>) {
+        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = top;
+    }
+
+    /// Takes away what a case has made that was given up.
+    pub(super) async fn sweep(self) -> Result<(), Failed> {
+        let ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(top) = ground else { return Ok(()) };
+        let mut line = Line::open(&self.addresses[0]).await?;
+        znodes::sweep(&mut line, top).await?;
+        line.close().await
     }
 
     /// Ends it, if it was started here, and waits until it is gone.

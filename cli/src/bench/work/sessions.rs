@@ -79,6 +79,11 @@ impl Idle {
         Ok(())
     }
 
+    /// They have something to do now.
+    pub(crate) fn into_lines(self) -> Vec<Line> {
+        self.lines
+    }
+
     /// Ends them all.
     pub(crate) async fn close(self) -> Result<(), Failed> {
         for line in self.lines {

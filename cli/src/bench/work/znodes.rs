@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use synod::CreateMode;
-use synod_core::model::{OpResult, Read, Request, Response, Write};
+use synod_core::model::{Code, OpResult, Read, Request, Response, Write};
 
 use super::super::Failed;
 use super::super::line::Line;
@@ -13,16 +13,21 @@ use super::{op_create, op_delete};
 
 /// Creations in a transaction.
 const TOGETHER: u32 = 100;
+/// Bytes of their values, which servers take up to a mebibyte. One may go beyond it.
+const TOGETHER_BYTES_SOFT: usize = 256 << 10;
 /// Transactions on the way.
 const DEPTH: usize = 16;
 
 /// Creates the ground's znodes.
 pub(crate) async fn fill(line: &mut Line, ground: &Ground) -> Result<(), Failed> {
+    let fit = (TOGETHER_BYTES_SOFT / ground.value_bytes).max(1) as u32;
     let mut first = 0;
     let mut expected = std::collections::VecDeque::new();
     while first < ground.nodes || line.outstanding() > 0 {
         while first < ground.nodes && line.outstanding() < DEPTH {
-            let last = (first + TOGETHER).min(ground.nodes);
+            // Folders begin with a transaction.
+            let rest = FOLDER - first % FOLDER;
+            let last = first + TOGETHER.min(fit).min(rest).min(ground.nodes - first);
             let mut ops = Vec::with_capacity(TOGETHER as usize + 1);
             if first.is_multiple_of(FOLDER) {
                 let folder = format!("{}/{}", ground.top, first / FOLDER);
@@ -67,6 +72,37 @@ pub(crate) async fn remove(
         line.flush().await?;
         if let Err(refusal) = line.answer().await?.result {
             return Err(Failed::Wrong(format!("what was created is not there: {refusal:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a znode and all below it, whatever there is: a run that was given up does not know.
+pub(crate) async fn sweep(line: &mut Line, top: Arc<str>) -> Result<(), Failed> {
+    let (mut unseen, mut seen) = (vec![top], Vec::new());
+    while let Some(path) = unseen.pop() {
+        let list = Read::Children { path: Arc::clone(&path), watch: false };
+        let answer = line.ask(&Request::Read(list)).await?;
+        // What is not there any more has no children either.
+        if let Ok(Response::Children { names, .. }) = answer.result {
+            unseen.extend(names.iter().map(|name| Arc::from(format!("{path}/{name}"))));
+        }
+        seen.push(path);
+    }
+    // Children come first.
+    let mut seen = seen.into_iter().rev().peekable();
+    while seen.peek().is_some() || line.outstanding() > 0 {
+        while line.outstanding() < DEPTH
+            && let Some(path) = seen.next()
+        {
+            line.put(&Request::Write(Write::Op(op_delete(path))), Instant::now())?;
+        }
+        line.flush().await?;
+        match line.answer().await?.result {
+            Err(refusal) if refusal.code != Code::NoNode => {
+                return Err(Failed::Wrong(format!("what was made cannot be deleted: {refusal:?}")));
+            }
+            _ => {}
         }
     }
     Ok(())
