@@ -130,7 +130,7 @@ impl Server {
         let ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(top) = ground else { return Ok(()) };
         let mut line = Line::open(&self.addresses[0]).await?;
-        znodes::sweep(&mut line, top).await?;
+        znodes::sweep(&mut line, &top).await?;
         line.close().await
     }
 

@@ -77,9 +77,16 @@ pub(crate) async fn remove(
     Ok(())
 }
 
-/// Deletes a znode and all below it, whatever there is: a run that was given up does not know.
-pub(crate) async fn sweep(line: &mut Line, top: Arc<str>) -> Result<(), Failed> {
-    let (mut unseen, mut seen) = (vec![top], Vec::new());
+/// Deletes a znode and all below it, whatever there is: a run that was given up does not know. What it
+/// had asked may still be done meanwhile, so this goes on until nothing is left.
+pub(crate) async fn sweep(line: &mut Line, top: &Arc<str>) -> Result<(), Failed> {
+    while !sweep_once(line, top).await? {}
+    Ok(())
+}
+
+/// Whether all went.
+async fn sweep_once(line: &mut Line, top: &Arc<str>) -> Result<bool, Failed> {
+    let (mut unseen, mut seen) = (vec![Arc::clone(top)], Vec::new());
     while let Some(path) = unseen.pop() {
         let list = Read::Children { path: Arc::clone(&path), watch: false };
         let answer = line.ask(&Request::Read(list)).await?;
@@ -91,6 +98,7 @@ pub(crate) async fn sweep(line: &mut Line, top: Arc<str>) -> Result<(), Failed> 
     }
     // Children come first.
     let mut seen = seen.into_iter().rev().peekable();
+    let mut all = true;
     while seen.peek().is_some() || line.outstanding() > 0 {
         while line.outstanding() < DEPTH
             && let Some(path) = seen.next()
@@ -98,14 +106,15 @@ pub(crate) async fn sweep(line: &mut Line, top: Arc<str>) -> Result<(), Failed> 
             line.put(&Request::Write(Write::Op(op_delete(path))), Instant::now())?;
         }
         line.flush().await?;
-        match line.answer().await?.result {
-            Err(refusal) if refusal.code != Code::NoNode => {
-                return Err(Failed::Wrong(format!("what was made cannot be deleted: {refusal:?}")));
+        match line.answer().await?.result.map_err(|refusal| refusal.code) {
+            Ok(_) | Err(Code::NoNode) => {}
+            Err(Code::NotEmpty) => all = false,
+            Err(code) => {
+                return Err(Failed::Wrong(format!("what was made cannot be deleted: {code:?}")));
             }
-            _ => {}
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Counts what is there, folder by folder: a server may refuse to count more. It must have all.
