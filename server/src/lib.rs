@@ -45,6 +45,7 @@
 //! | [`log`] | the log on disk, and snapshots |
 //! | `expiry` | the deadlines of sessions |
 //! | `words` | the four-letter words |
+//! | `trace` | what goes to the log while somebody looks |
 //! | [`admin`] | looks into a cluster and changes its members, from outside |
 //! | `counters` | what is counted |
 //! | [`limits`] | every bound, a named constant with its unit |

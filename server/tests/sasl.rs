@@ -3,11 +3,10 @@
 mod common;
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use common::carrier::Carrier;
 use common::cluster::{Cluster, until_mode};
 use common::{PATIENCE, Raw, close, config, create, exists, get, new_session, start};
 use md5::{Digest, Md5};
@@ -19,9 +18,6 @@ use synod_core::model::{
 use synod_core::wire::{ConnectRequest, XID_PING};
 use synod_core::{SaslExchange, SaslUsers};
 use synod_server::{Config, Sasl, Server};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
-use tokio::task::{JoinHandle, JoinSet};
 
 const SASL: i32 = 102;
 
@@ -335,42 +331,6 @@ async fn a_client_proves_itself_before_anything_else() {
             shows_nothing(&error);
         }
         server.stop().await;
-    }
-}
-
-/// Carries connections to a server until they are cut.
-struct Carrier {
-    address: SocketAddr,
-    carried: Arc<Mutex<JoinSet<()>>>,
-    accepting: JoinHandle<()>,
-}
-
-impl Carrier {
-    async fn to(server: &Server) -> Carrier {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("is bound");
-        let carried = Arc::new(Mutex::new(JoinSet::new()));
-        let (carrying, server) = (Arc::clone(&carried), server.local_addr());
-        let accepting = tokio::spawn(async move {
-            while let Ok((mut from, _)) = listener.accept().await {
-                carrying.lock().await.spawn(async move {
-                    let mut to = TcpStream::connect(server).await.expect("connects");
-                    // It ends as it ends.
-                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
-                });
-            }
-        });
-        Carrier { address, carried, accepting }
-    }
-
-    async fn cut(&self) {
-        self.carried.lock().await.shutdown().await;
-    }
-}
-
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }
 

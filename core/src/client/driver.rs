@@ -276,27 +276,27 @@ async fn open_next(ground: &dyn Ground, entropy: &dyn Entropy, wishes: Wishes) -
 async fn renew(core: &SessionCore, auths: &Auths, since: Zxid) -> bool {
     authenticate(core, auths).await;
     let mut wakers = Vec::new();
-    let answer = {
+    let answers: Vec<_> = {
         let _order = core.in_order();
-        let rearm = core.inbox.rearm(since, &mut wakers);
-        core.send(Request::Watch(WatchRequest::Rearm(rearm)), None)
+        let pieces = core.inbox.rearm(since, &mut wakers).into_iter();
+        pieces.map(|piece| core.send(Request::Watch(WatchRequest::Rearm(piece)), None)).collect()
     };
     wakers.into_iter().for_each(std::task::Waker::wake);
-    match answer {
-        Some(reply) => match reply.await {
-            Ok(Ok(_)) => true,
+    for answer in answers {
+        let Some(reply) = answer else { return false };
+        match reply.await {
+            Ok(Ok(_)) => {}
             Ok(Err(super::ground::Failure::Refused(refusal, _))) => {
                 warn!(session = %core.id, code = %refusal.code, "watches were not left again");
-                let turned_away = refusal.code == Code::ClosedRequireSasl;
-                if turned_away {
+                if refusal.code == Code::ClosedRequireSasl {
                     core.turn_away(refusal);
+                    return false;
                 }
-                !turned_away
             }
-            Ok(Err(super::ground::Failure::Disconnected { .. })) | Err(_) => false,
-        },
-        None => false,
+            Ok(Err(super::ground::Failure::Disconnected { .. })) | Err(_) => return false,
+        }
     }
+    true
 }
 
 pub(super) async fn authenticate(core: &SessionCore, auths: &Auths) {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::ground::{Failure, Reply, ReplyTo};
 use super::queue::Queue;
-use crate::model::limits::WATCHES_PER_SESSION_MAX;
+use crate::model::limits::{REARM_BYTES_SOFT, WATCHES_PER_SESSION_MAX};
 use crate::model::{Code, Error, Event, EventKind, Rearm, SessionEnd, WatchKind, Zxid};
 
 /// How a session stands, as its client knows it.
@@ -253,9 +253,11 @@ impl Inbox {
         last.then_some(kind)
     }
 
-    /// What to leave again on a new connection; up to `since`, everything was told. Handles that
-    /// stay have missed what happened after it; they are told so.
-    pub(crate) fn rearm(&self, since: Zxid, wakers: &mut Vec<Waker>) -> Rearm {
+    /// What to leave again on a new connection, in pieces that servers take, and one at least; up to
+    /// `since`, everything was told. Handles that stay have missed what happened after it; they are
+    /// told so.
+    pub(crate) fn rearm(&self, since: Zxid, wakers: &mut Vec<Waker>) -> Vec<Rearm> {
+        let (mut pieces, mut bytes) = (Vec::new(), 0);
         let mut rearm = Rearm { since, ..Rearm::default() };
         let handles = lock(&self.handles);
         // The table has no order of its own; what comes of it has, so that runs repeat.
@@ -275,10 +277,19 @@ impl Inbox {
             ] {
                 if armed().any(|handle| handle.interest == interest) {
                     list.push(Arc::clone(path));
+                    bytes += 4 + path.len();
                 }
             }
+            if bytes >= REARM_BYTES_SOFT {
+                let next = Rearm { since, ..Rearm::default() };
+                pieces.push(std::mem::replace(&mut rearm, next));
+                bytes = 0;
+            }
         }
-        rearm
+        if bytes > 0 || pieces.is_empty() {
+            pieces.push(rearm);
+        }
+        pieces
     }
 
     pub(crate) fn status(&self) -> SessionStatus {

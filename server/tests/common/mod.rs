@@ -1,6 +1,7 @@
 //! A client that says exactly what it is told to, for the tests.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub(crate) mod carrier;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 
