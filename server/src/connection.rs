@@ -60,6 +60,8 @@ enum End {
     Ahead,
     #[error("the leader was lost while the session was opened")]
     Adrift,
+    #[error("the state has no room for another session")]
+    Full,
     #[error("the server stops")]
     Stopping,
     #[error("all is said")]
@@ -240,6 +242,10 @@ impl Connection {
             }
             Err(Unwelcome::Ahead) => Err(End::Ahead),
             Err(Unwelcome::Adrift) => Err(End::Adrift),
+            Err(Unwelcome::Full) => {
+                count(&self.shared.counters.connections_rejected);
+                Err(End::Full)
+            }
             Err(Unwelcome::SessionOver) => {
                 let reply = ConnectReply::session_over(hello.read_only.map(|_| false));
                 self.peer.outbox.reply(|out| reply.encode(out));

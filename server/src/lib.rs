@@ -288,12 +288,13 @@ impl Server {
         counters: Arc<Counters>,
         replica: Option<Box<dyn Durable>>,
     ) -> Server {
+        let roster = Roster::new(&config.limits);
         let shared = Arc::new(Shared {
             member,
             config,
             local_address: entrance.address(),
             secure_address: entrance.doors.iter().find(|it| it.is_secure).map(|it| it.address),
-            roster: Roster::default(),
+            roster,
             counters,
             trace: Trace::default(),
             started: Instant::now(),

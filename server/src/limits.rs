@@ -45,6 +45,13 @@ pub const OUTPUT_BYTES_SOFT: usize = 1 << 20;
 /// be held back. The session lives on.
 pub const EVENT_BYTES_MAX: usize = 16 << 20;
 
+/// Output waiting for all connections together past which no large reply is made and no further
+/// event waits, in bytes.
+pub const TOTAL_OUTPUT_BYTES_MAX: usize = 512 << 20;
+
+/// Output of one connection that does not count among that, in bytes: there is always room for it.
+pub const OUTPUT_BYTES_COUNTED: usize = 64 << 10;
+
 /// Largest first frame of a connection, in bytes.
 pub const HANDSHAKE_BYTES_MAX: usize = 16 << 10;
 
@@ -72,6 +79,10 @@ pub const REQUESTS_PER_SECOND_MAX: u32 = 0;
 /// What the state may take in memory, in bytes, past which what would add to it is refused; 0 for
 /// no bound.
 pub const MEMORY_BYTES_MAX: u64 = 0;
+
+/// Which part of that is kept for new sessions, so that clients can still come: beyond it they are
+/// refused too.
+pub const MEMORY_PART_FOR_SESSIONS: u64 = 8;
 
 /// Requests of one connection that are read and not answered: past it, reading stops.
 pub const OUTSTANDING_REQUESTS_MAX: usize = 1_024;
@@ -408,6 +419,8 @@ pub struct Limits {
     pub write_stall: Duration,
     /// See [`OUTPUT_BYTES_SOFT`].
     pub output_bytes_soft: usize,
+    /// See [`TOTAL_OUTPUT_BYTES_MAX`].
+    pub total_output_bytes_max: usize,
     /// See [`EVENT_BYTES_MAX`].
     pub event_bytes_max: usize,
     /// See [`COURIER_FRAME_BYTES_SOFT`].
@@ -431,6 +444,7 @@ impl Default for Limits {
             half_frame: Duration::from_millis(HALF_FRAME_MS_MAX),
             write_stall: Duration::from_millis(WRITE_STALL_MS_MAX),
             output_bytes_soft: OUTPUT_BYTES_SOFT,
+            total_output_bytes_max: TOTAL_OUTPUT_BYTES_MAX,
             event_bytes_max: EVENT_BYTES_MAX,
             courier_frame_bytes_soft: COURIER_FRAME_BYTES_SOFT,
         }

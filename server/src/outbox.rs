@@ -5,15 +5,17 @@
 //! Nobody ever waits for a client while holding that lock.
 
 use std::future::poll_fn;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Release};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 
 use bytes::BytesMut;
 use futures::task::AtomicWaker;
 use synod_core::model::Event;
 use synod_core::wire::encode_event;
+
+use crate::limits::OUTPUT_BYTES_COUNTED;
 
 /// How a connection stands, from good to bad: it never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,12 +28,30 @@ pub(crate) enum Fate {
     Cut,
 }
 
+/// What waits on all connections that have much of it, together.
+pub(crate) struct Output {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Output {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Output> {
+        Arc::new(Output { bytes: AtomicUsize::new(0), bytes_max })
+    }
+
+    fn is_full(&self, more: usize) -> bool {
+        self.bytes.load(Relaxed).saturating_add(more) > self.bytes_max
+    }
+}
+
 struct Waiting {
     bytes: BytesMut,
     /// Bytes that were taken out and are not yet written.
     in_flight_bytes: usize,
     /// Of the bytes, those of events.
     event_bytes: usize,
+    /// What of all this is counted in [`Output`].
+    counted: usize,
     fate: Fate,
     /// The task was notified and has not looked since.
     notified: bool,
@@ -44,14 +64,16 @@ pub(crate) struct Outbox {
     /// The connection's own: nobody else waits.
     task: AtomicWaker,
     event_bytes_max: usize,
+    output: Arc<Output>,
 }
 
 impl Outbox {
-    pub(crate) fn new(event_bytes_max: usize) -> Outbox {
+    pub(crate) fn new(event_bytes_max: usize, output: Arc<Output>) -> Outbox {
         let waiting = Waiting {
             bytes: BytesMut::new(),
             in_flight_bytes: 0,
             event_bytes: 0,
+            counted: 0,
             fate: Fate::Open,
             notified: false,
         };
@@ -60,6 +82,7 @@ impl Outbox {
             woken: AtomicBool::new(false),
             task: AtomicWaker::new(),
             event_bytes_max,
+            output,
         }
     }
 
@@ -74,7 +97,25 @@ impl Outbox {
         if waiting.fate != Fate::Cut {
             encode(&mut waiting.bytes);
         }
-        waiting.bytes.len() + waiting.in_flight_bytes
+        self.count(&mut waiting)
+    }
+
+    /// Whether a reply of so many bytes may wait, with what waits on all connections.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        bytes <= OUTPUT_BYTES_COUNTED || !self.output.is_full(bytes)
+    }
+
+    /// Counts what waits among what waits on all connections; how much that is here.
+    fn count(&self, waiting: &mut Waiting) -> usize {
+        let bytes = waiting.bytes.len() + waiting.in_flight_bytes;
+        let counted = if bytes > OUTPUT_BYTES_COUNTED { bytes } else { 0 };
+        let before = std::mem::replace(&mut waiting.counted, counted);
+        if counted > before {
+            self.output.bytes.fetch_add(counted - before, Relaxed);
+        } else if counted < before {
+            self.output.bytes.fetch_sub(before - counted, Relaxed);
+        }
+        bytes
     }
 
     /// Appends an event; whether the task must be [woken](Outbox::wake) to see it.
@@ -86,10 +127,12 @@ impl Outbox {
         let before = waiting.bytes.len();
         encode_event(&mut waiting.bytes, event);
         waiting.event_bytes += waiting.bytes.len() - before;
-        if waiting.event_bytes > self.event_bytes_max {
+        let too_many = waiting.event_bytes > OUTPUT_BYTES_COUNTED && self.output.is_full(0);
+        if too_many || waiting.event_bytes > self.event_bytes_max {
             waiting.fate = Fate::Cut;
             waiting.bytes = BytesMut::new();
         }
+        self.count(&mut waiting);
         !std::mem::replace(&mut waiting.notified, true)
     }
 
@@ -133,6 +176,7 @@ impl Outbox {
             // Those that are in flight no longer count: they may be as many again.
             waiting.event_bytes = 0;
         }
+        self.count(&mut waiting);
         waiting.fate
     }
 
@@ -158,11 +202,21 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.output.bytes.fetch_sub(self.lock().counted, Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use synod_core::model::EventKind;
 
     use super::*;
+
+    fn outbox(output: &Arc<Output>) -> Outbox {
+        Outbox::new(100, Arc::clone(output))
+    }
 
     fn event() -> Event {
         Event { kind: EventKind::Created, path: "/a".into(), zxid: None }
@@ -170,7 +224,7 @@ mod tests {
 
     #[test]
     fn events_past_the_bound_cut_the_connection_and_free_its_memory() {
-        let outbox = Outbox::new(100);
+        let outbox = outbox(&Output::new(usize::MAX));
         assert!(outbox.event(&event()), "the first one wakes the task");
         assert!(!outbox.event(&event()), "the task is awake");
         let mut writing = BytesMut::new();
@@ -185,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_connection_never_comes_back() {
-        let outbox = Outbox::new(100);
+        let outbox = outbox(&Output::new(usize::MAX));
         outbox.end(Fate::Cut);
         outbox.end(Fate::Drain);
         assert_eq!(outbox.reply(|bytes| bytes.extend_from_slice(b"late")), 0);
@@ -194,12 +248,32 @@ mod tests {
 
     #[test]
     fn what_is_in_flight_counts_as_waiting() {
-        let outbox = Outbox::new(100);
+        let outbox = outbox(&Output::new(usize::MAX));
         outbox.reply(|bytes| bytes.extend_from_slice(b"12345"));
         let mut writing = BytesMut::new();
         outbox.take(&mut writing);
         assert_eq!(outbox.reply(|bytes| bytes.extend_from_slice(b"67")), 7);
         outbox.take(&mut writing);
         assert_eq!(&writing[..], b"12345", "the rest waits for its turn");
+    }
+
+    #[test]
+    fn what_waits_on_all_connections_together_is_bounded() {
+        let large = OUTPUT_BYTES_COUNTED + 1;
+        let output = Output::new(2 * large);
+        let (mut writing, first, second) = (BytesMut::new(), outbox(&output), outbox(&output));
+        first.reply(|bytes| bytes.resize(large, 0));
+        assert!(second.admits(large) && !second.admits(large + 1));
+        // What is being written counts until it is.
+        first.take(&mut writing);
+        second.reply(|bytes| bytes.resize(large, 0));
+        assert!(!second.admits(large), "both have as much as they may");
+        assert!(second.admits(OUTPUT_BYTES_COUNTED), "small replies always go");
+        writing.truncate(1);
+        first.take(&mut writing);
+        assert!(second.admits(large));
+        drop(second);
+        assert!(first.admits(2 * large), "it took its own along");
+        assert_eq!(output.bytes.load(Relaxed), 0);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::limits::{Limits, RESTING_ADDRESSES_MAX};
-use crate::outbox::{Fate, Outbox};
+use crate::outbox::{Fate, Outbox, Output};
 use crate::pace::Pace;
 
 /// One connection, as everybody but its own task sees it.
@@ -42,9 +42,9 @@ impl Peer {
 }
 
 /// All connections, in the order in which they came.
-#[derive(Default)]
 pub(crate) struct Roster {
     inner: Mutex<Inner>,
+    output: Arc<Output>,
 }
 
 #[derive(Default)]
@@ -87,6 +87,10 @@ impl Inner {
 }
 
 impl Roster {
+    pub(crate) fn new(limits: &Limits) -> Roster {
+        Roster { inner: Mutex::default(), output: Output::new(limits.total_output_bytes_max) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("the roster does not panic")
     }
@@ -125,7 +129,7 @@ impl Roster {
         let peer = Arc::new(Peer {
             number: inner.last_number,
             address,
-            outbox: Outbox::new(limits.event_bytes_max),
+            outbox: Outbox::new(limits.event_bytes_max, Arc::clone(&self.output)),
             pace,
             since_ms,
             session: AtomicI64::new(0),
@@ -186,7 +190,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_that_comes_again_goes_on_at_the_pace_that_it_had() {
-        let roster = Roster::default();
+        let roster = Roster::new(&Limits::default());
         let limits = Limits { requests_per_second_max: 10, ..Limits::default() };
         let address: SocketAddr = "10.0.0.1:1".parse().expect("an address");
         let peer = roster.enter(address, 0, &limits).expect("there is room");
@@ -209,7 +213,7 @@ mod tests {
     /// However many come and go in a moment.
     #[tokio::test(start_paused = true)]
     async fn so_many_addresses_are_remembered_and_no_more() {
-        let roster = Roster::default();
+        let roster = Roster::new(&Limits::default());
         let limits = Limits { requests_per_second_max: 1, ..Limits::default() };
         for number in 0..RESTING_ADDRESSES_MAX as u32 + 9 {
             let address = SocketAddr::from((number.to_be_bytes(), 1));

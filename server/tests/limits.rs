@@ -5,12 +5,16 @@ mod common;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use common::{Raw, children, close, config, create, delete, exists, get, set, start, watch, word};
+use common::{
+    PATIENCE, Raw, children, close, config, create, delete, exists, get, new_session, set, start,
+    watch, word,
+};
 use synod_core::model::limits::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
 use synod_core::model::{
-    Acl, AddWatchMode, Code, CreateMode, Rearm, Refusal, Request, Response, WatchRequest, Write,
-    Zxid,
+    Acl, AddWatchMode, Code, CreateMode, Read, ReadOp, Rearm, Refusal, Request, Response,
+    WatchRequest, Write, Zxid,
 };
+use synod_core::wire::ConnectRequest;
 use synod_server::{Config, Limits, Server, StartError};
 
 async fn bounded(limits: Limits) -> Server {
@@ -169,6 +173,51 @@ async fn past_its_memory_it_refuses_what_adds_and_lives_on() {
     // What is deleted makes room.
     raw.call(&delete("/n-0")).await.expect("is deleted");
     raw.call(&create("/small", b"", CreateMode::Ephemeral)).await.expect("is created");
+    server.stop().await;
+}
+
+/// Clients can come as long as what is kept for them lasts; who is there stays.
+#[tokio::test]
+async fn past_its_memory_new_sessions_are_refused_at_last() {
+    let server = bounded(Limits { memory_bytes_max: 128 << 10, ..Limits::default() }).await;
+    let first = Raw::open(&server).await;
+    // None of them is closed: each expires long after this.
+    let hello = ConnectRequest { timeout_ms: i32::MAX, ..new_session() };
+    let mut count = 0;
+    while Raw::dial(&server).await.hello(&hello).await.is_some() {
+        count += 1;
+        assert!(count < 100_000, "they are never refused");
+    }
+    let mntr = word(&server, "mntr").await;
+    assert!(mntr.contains("zk_connection_rejected\t1\n"), "{mntr}");
+    let mut again = Raw::dial(&server).await;
+    let resumed = again.hello(&first.resume()).await.expect("its session is there");
+    assert_eq!(resumed.session, first.resume().session);
+    again.call(&close()).await.expect("closes, which makes room");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_all_clients_have_not_taken_together_is_bounded() {
+    let total_output_bytes_max = 40 << 20;
+    let server = bounded(Limits { total_output_bytes_max, ..Limits::default() }).await;
+    let mut raw = Raw::open(&server).await;
+    let data = vec![7; 1 << 19];
+    raw.call(&create("/large", &data, CreateMode::Persistent)).await.expect("is created");
+    // Half a mebibyte each: beyond what sockets take in, and below the bound.
+    let reads = vec![ReadOp::GetData { path: "/large".into() }; 64];
+    let large = Request::Read(Read::Multi(reads));
+    let mut deaf = Raw::open(&server).await;
+    deaf.send(&large).await;
+    let refused = async {
+        // Until the other reply is there, there is room.
+        while code(raw.call(&large).await) != Some(Code::Throttled) {}
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("is refused in time");
+    raw.call(&exists("/large", false)).await.expect("what is small is answered");
+    drop(deaf);
+    let answered = async { while raw.call(&large).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, answered).await.expect("is answered in time");
     server.stop().await;
 }
 

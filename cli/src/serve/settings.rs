@@ -10,7 +10,8 @@ use serde::Deserialize;
 use synod_server::Limits;
 
 /// What the file and the flags can say; flags win.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
+// Not Debug: it may hold what is secret.
+#[derive(Args, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Settings {
     /// Where to listen, an IP address and a port [default: 127.0.0.1:2181].
@@ -122,6 +123,11 @@ pub(super) struct Settings {
     /// [default: 1048576].
     #[arg(long, value_name = "BYTES")]
     output_bytes: Option<usize>,
+
+    /// Bytes that all clients together have not taken, beyond which large replies are refused
+    /// [default: 536870912].
+    #[arg(long, value_name = "BYTES")]
+    total_output_bytes: Option<usize>,
 
     /// Bytes of events that a client has not taken, beyond which it is disconnected
     /// [default: 16777216].
@@ -240,6 +246,7 @@ impl Settings {
             file.outstanding_requests,
         );
         set(&mut limits.output_bytes_soft, self.output_bytes, file.output_bytes);
+        set(&mut limits.total_output_bytes_max, self.total_output_bytes, file.total_output_bytes);
         set(&mut limits.event_bytes_max, self.event_bytes, file.event_bytes);
         set(
             &mut limits.watches_per_session_max,
@@ -257,4 +264,54 @@ impl Settings {
 pub(super) enum ClientName {
     Subject,
     San,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Told {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    /// Says a bound's new value.
+    type Set = fn(&mut Limits, u32);
+
+    #[test]
+    fn each_bound_is_set_by_its_own_name_on_the_command_line_and_in_the_file() {
+        let bounds: [(&str, Set); 13] = [
+            ("max-connections", |limits, n| limits.connections_max = n as usize),
+            ("max-connections-per-address", |limits, n| {
+                limits.connections_per_address_max = n as usize;
+            }),
+            ("handshake-ms", |limits, n| limits.handshake = Duration::from_millis(n.into())),
+            ("request-bytes", |limits, n| limits.request_bytes_max = n as usize),
+            ("data-bytes", |limits, n| limits.data_bytes_max = n as usize),
+            ("requests-per-second", |limits, n| limits.requests_per_second_max = n),
+            ("outstanding-requests", |limits, n| limits.outstanding_requests_max = n as usize),
+            ("output-bytes", |limits, n| limits.output_bytes_soft = n as usize),
+            ("total-output-bytes", |limits, n| limits.total_output_bytes_max = n as usize),
+            ("event-bytes", |limits, n| limits.event_bytes_max = n as usize),
+            ("watches-per-session", |limits, n| limits.watches_per_session_max = n as usize),
+            ("children-per-reply", |limits, n| limits.children_per_reply_max = n as usize),
+            ("memory-bytes", |limits, n| limits.memory_bytes_max = n.into()),
+        ];
+        for (number, (name, set)) in (300_000..).zip(bounds) {
+            let told = ["serve".to_owned(), format!("--{name}"), number.to_string()];
+            let flags = Told::try_parse_from(told).expect(name).settings;
+            let file: Settings = toml::from_str(&format!("{name} = {number}")).expect(name);
+            let mut expected = Limits::default();
+            set(&mut expected, number);
+            assert_ne!(expected, Limits::default(), "{name}");
+            for (flags, file) in [(&flags, &Settings::default()), (&Settings::default(), &file)] {
+                let mut limits = Limits::default();
+                flags.bound(file, &mut limits);
+                assert_eq!(limits, expected, "{name}");
+            }
+        }
+    }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Unwelcome {
     SessionOver,
     /// The leader was lost while it was opened: whether it was is not known.
     Adrift,
+    /// The state is at its bound in memory, and what is kept for sessions is used up too.
+    Full,
 }
 
 /// A connection's hold on its session.
@@ -120,6 +122,9 @@ impl Member {
             }
             if !current {
                 return Err(Unwelcome::Ahead);
+            }
+            if !resumes && self.has_no_room(state) {
+                return Err(Unwelcome::Full);
             }
             let mut ticket = [0; 8];
             self.entropy.fill(&mut ticket);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::BytesMut;
 use synod_core::SaslExchange;
 use synod_core::engine::{Applied, Reader};
 use synod_core::model::limits::REPLY_BYTES_MAX;
@@ -152,11 +153,18 @@ impl Seat {
         self.peer.outbox.reply(|out| {
             let start = out.len();
             encode_reply(out, xid, zxid, shape, result);
-            if out.len() - start > REPLY_BYTES_MAX {
-                out.truncate(start);
-                let refusal = Refusal::new(Code::Throttled, "a reply has at most 64 MiB");
-                encode_reply(out, xid, zxid, &Shape::Empty, &Err(refusal));
-            }
+            let bytes = out.len() - start;
+            let rule = if bytes > REPLY_BYTES_MAX {
+                "a reply has at most 64 MiB"
+            } else if !self.peer.outbox.admits(bytes) {
+                "all clients together have not taken as much as may wait for them"
+            } else {
+                return;
+            };
+            // Not in the room that was made for it.
+            *out = BytesMut::from(&out[..start]);
+            let refusal = Refusal::new(Code::Throttled, rule);
+            encode_reply(out, xid, zxid, &Shape::Empty, &Err(refusal));
         })
     }
 

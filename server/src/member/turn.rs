@@ -20,7 +20,10 @@ use super::seat::{Seat, Slot};
 use super::state::{Log, State};
 use super::{Decoded, Member, read_only};
 use crate::bug::Bug;
-use crate::limits::{BATCH_MICROS_MAX, IDENTITIES_MAX, IDENTITY_BYTES_MAX, UNAPPLIED_BYTES_MAX};
+use crate::limits::{
+    BATCH_MICROS_MAX, IDENTITIES_MAX, IDENTITY_BYTES_MAX, MEMORY_PART_FOR_SESSIONS,
+    UNAPPLIED_BYTES_MAX,
+};
 use crate::outbox::Fate;
 use crate::roster::Peer;
 
@@ -175,6 +178,13 @@ impl Member {
         }
         state.is_sated = sated;
         sated
+    }
+
+    /// Whether there is none left for another session either.
+    pub(super) fn has_no_room(&self, state: &State) -> bool {
+        let max = self.limits.memory_bytes_max;
+        let most = max.saturating_add(max / MEMORY_PART_FOR_SESSIONS);
+        max > 0 && (state.engine.memory_bytes() + state.unapplied_bytes) as u64 >= most
     }
 
     /// Does a request that is at the front.
