@@ -232,6 +232,9 @@ async fn what_a_member_writes_is_for_its_own_user_alone() {
         std::fs::metadata(path).map(|file| file.permissions().mode() & 0o777).ok()
     };
     assert_eq!(mode(&data), Some(0o700), "the folder");
+    for kind in ["identity", "log-", "snapshot-"] {
+        assert!(names().iter().any(|name| name.starts_with(kind)), "{kind} among {:?}", names());
+    }
     for name in names() {
         // One that is replaced meanwhile is gone.
         if let Some(mode) = mode(&data.join(&name)) {

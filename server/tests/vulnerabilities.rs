@@ -238,9 +238,11 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     }
     let hex: String = password.iter().map(|byte| format!("{byte:02x}")).collect();
     let list = format!("{:?}", &password[..]);
+    let text = format!("{password:?}");
+    let text = text.trim_start_matches('b').trim_matches('"');
     assert!(!refused.contains("friend"), "{refused}");
     let digests = ["swordfish", "opensesame", "super:test", "D/InIHSb"];
-    for secret in digests.into_iter().chain(["mellon", "friend", "rspauth", &hex, &list]) {
+    for secret in digests.into_iter().chain(["mellon", "friend", "rspauth", &hex, &list, text]) {
         assert!(!log.contains(secret), "{secret} in {log}");
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }

@@ -335,7 +335,11 @@ fn members_of(list: &str) -> Result<BTreeMap<u64, String>, String> {
 fn read(path: &Path) -> Result<Settings, String> {
     let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
-    toml::from_str(&text).map_err(|error| problem(&error))
+    toml::from_str(&text).map_err(|error| {
+        // Not the line itself, which may say something secret.
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        problem(&format_args!("line {line}: {}", error.message()))
+    })
 }
 
 /// A line for whoever started the server, be it a person or a pipe.

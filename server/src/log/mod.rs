@@ -42,6 +42,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -72,12 +73,20 @@ pub struct Position {
 }
 
 /// An entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// Where it stands.
     pub position: Position,
     /// What it says; at most [`LOG_PAYLOAD_BYTES_MAX`](crate::limits::LOG_PAYLOAD_BYTES_MAX).
     pub payload: Bytes,
+}
+
+impl fmt::Debug for Record {
+    /// Without what it says: there may be passwords among it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { position: Position { term, index }, payload } = self;
+        write!(f, "Record({term}-{index}, {} bytes)", payload.len())
+    }
 }
 
 /// The sizes of a log. The defaults are those of [`limits`](crate::limits).

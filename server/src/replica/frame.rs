@@ -1,6 +1,7 @@
 //! How members cut a stream of bytes into frames: the length of what follows (4 bytes, at most
 //! [`PEER_FRAME_BYTES_MAX`]), the kind (1 byte), the body.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -17,10 +18,17 @@ use crate::net::Stream;
 const HEAD_BYTES: usize = 4;
 
 /// What comes with one length.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
     pub(crate) body: Bytes,
+}
+
+impl fmt::Debug for Frame {
+    /// Without what it says: there may be passwords among it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({}, {} bytes)", self.kind, self.body.len())
+    }
 }
 
 /// Appends a frame whose body `encode` writes. One that would be too long is taken back.

@@ -65,13 +65,20 @@ impl fmt::Display for Address {
 
 /// Entries of the state machine as the log carries them: encoded once, where they are proposed, and
 /// passed on as they are. What comes to the leader together goes through the log together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Command {
     /// The leader's clock, in milliseconds since the Unix epoch: it takes the place of the time
     /// in the entries.
     pub(crate) time_ms: i64,
     /// The entries, in the form of [`batch`](super::batch).
     pub(crate) entries: Bytes,
+}
+
+impl fmt::Debug for Command {
+    /// Without what they say: there are passwords among it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({self} at {})", self.time_ms)
+    }
 }
 
 impl fmt::Display for Command {
