@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::certificates::Authority;
+use common::cluster::durable;
 use common::{PATIENCE, config, start};
 use synod_core::client::{Client, Notice, ServerKind, Tls};
 use synod_core::model::{Acl, Code, Error, Perms};
@@ -216,6 +217,23 @@ async fn a_port_beyond_loopback_has_tls_or_is_said_to_be_insecure() {
     let secure = Config { tls: Some(authority.server()), ..open() };
     for config in [allowed, secure] {
         start(config).await.stop().await;
+    }
+    // So it is with what members say to each other.
+    let folder = tempfile::tempdir().expect("can be made");
+    for insecure_peers in [false, true] {
+        let mut config = durable(&folder);
+        let member = config.member.as_mut().expect("is durable");
+        member.peer_listen = Some("0.0.0.0:0".to_owned());
+        member.insecure_peers = insecure_peers;
+        match Server::start(config).await {
+            Ok(server) => {
+                assert!(insecure_peers, "it listens beyond loopback in plain");
+                server.stop().await;
+            }
+            Err(refused) => {
+                assert!(!insecure_peers && matches!(refused, StartError::Exposed(_)), "{refused}");
+            }
+        }
     }
 }
 

@@ -168,6 +168,10 @@ async fn who_speaks_no_tls_is_refused_and_a_name_that_is_not_in_the_certificate_
     let (served, called) = talk(&elsewhere.net(), &good.net(), "localhost").await;
     assert_said(served, "TLS: received fatal alert");
     assert_said(called, "not valid for name");
+    // Nobody asks the DNS what the address is called.
+    let named = Files::naming(&["localhost"], "e3", &ca, &ca, false);
+    let (_, called) = talk(&named.net(), &good.net(), "127.0.0.1").await;
+    assert_said(called, "not valid for name");
 }
 
 #[test]
