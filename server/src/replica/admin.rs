@@ -410,7 +410,16 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         };
         let changing = self.raft.change_membership_if(change, retain, [unchanged]);
         match in_time(changing).await? {
-            Ok(_) => Ok(()),
+            Ok(done) => {
+                // The metrics come a little later, and whoever looks next is to see it there.
+                let seen = |metrics: &Metrics| {
+                    metrics.membership_config.log_id().map(|id| id.index)
+                        >= Some(done.log_id.index)
+                };
+                let limit = Some(Duration::from_millis(MEMBERS_CHANGE_MS_MAX));
+                let _ = self.raft.wait(limit).metrics(seen, "the change").await;
+                Ok(())
+            }
             Err(RaftError::Fatal(_)) => refused("consensus has stopped on this member"),
             Err(RaftError::APIError(error)) => match error {
                 ClientWriteError::ForwardToLeader(_) => Err(Problem::NotLeader),
