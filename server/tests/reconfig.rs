@@ -5,8 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::cluster::{Cluster, durable};
-use common::{PATIENCE, Raw, get, start};
+use common::{PATIENCE, Raw, get, new_session, start};
 use synod_core::model::{CONFIG_PATH, Code, Reconfig, Refusal, Request, Response};
+use synod_core::wire::ConnectRequest;
 use synod_server::admin::Admin;
 use synod_server::{Config, Founding};
 use tokio::net::TcpListener;
@@ -39,7 +40,9 @@ async fn refused(raw: &mut Raw, reconfig: Reconfig) -> Code {
 
 /// A session that may do everything.
 async fn superuser(cluster: &Cluster, place: usize) -> Raw {
-    let mut raw = Raw::when_led(cluster.member(place)).await;
+    // It waits for longer than it pings.
+    let hello = ConnectRequest { timeout_ms: i32::MAX, ..new_session() };
+    let mut raw = Raw::open_at_last(cluster.member(place), &hello).await;
     let credentials = bytes::Bytes::from_static(b"super:test");
     let auth = Request::Auth { scheme: "digest".to_owned(), credentials };
     raw.call(&auth).await.expect("is who it says");
@@ -152,6 +155,9 @@ async fn one_that_is_refused_on_its_way_leaves_everything_as_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_does_not_run_may_observe_and_not_vote() {
     let mut cluster = Cluster::new();
+    // The first is to lead all the time.
+    cluster.timing.election_min = Duration::from_secs(2);
+    cluster.timing.election_max = Duration::from_secs(4);
     cluster.start_as(0, Founding::Alone).await;
     let mut raw = superuser(&cluster, 0).await;
     // Nobody listens there.
@@ -168,6 +174,13 @@ async fn one_that_does_not_run_may_observe_and_not_vote() {
     assert_eq!(refused(&mut raw, later).await, Code::BadVersion);
     let (lines, _) = change(&mut raw, leaving("100")).await.expect("may go");
     assert_eq!(lines.len(), 1);
+    // One that runs later votes once it is named again.
+    let later = server(&cluster, 1, "observer");
+    change(&mut raw, joining(later)).await.expect("may come later");
+    cluster.start_as(1, Founding::Join).await;
+    let voting = server(&cluster, 1, "participant");
+    let (lines, _) = change(&mut raw, joining(voting.clone())).await.expect("it runs by now");
+    assert_eq!(lines[1..], [voting]);
     cluster.stop().await;
 }
 

@@ -123,7 +123,7 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         }
     }
 
-    fn metrics(&self) -> Metrics {
+    pub(super) fn metrics(&self) -> Metrics {
         self.raft.metrics().borrow_watched().clone()
     }
 
@@ -413,10 +413,9 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             Ok(done) => {
                 // The metrics come a little later, and whoever looks next is to see it there.
                 let seen = |metrics: &Metrics| {
-                    metrics.membership_config.log_id().map(|id| id.index)
-                        >= Some(done.log_id.index)
+                    metrics.membership_config.log_id().map(|id| id.index) >= Some(done.log_id.index)
                 };
-                let limit = Some(Duration::from_millis(MEMBERS_CHANGE_MS_MAX));
+                let limit = Some(Duration::from_millis(MEET_MS_MAX));
                 let _ = self.raft.wait(limit).metrics(seen, "the change").await;
                 Ok(())
             }

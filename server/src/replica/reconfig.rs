@@ -21,7 +21,7 @@ use super::admin::{Change, Metrics, Orders, Problem, refused, refused_as};
 use super::config::MEMBER_ID_MAX;
 use super::frame::Wire;
 use super::handshake::ConnectError;
-use super::types::{Address, FolderId, Types};
+use super::types::{Address, FolderId, LogId, Types};
 use crate::admin::{Admin, AdminError};
 use crate::limits::{MEET_MS_MAX, MEMBERS_CHANGE_MS_MAX};
 use crate::member::{Member, Reconfiguring};
@@ -81,24 +81,57 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             return refused(format!("member {} leads: hand the leadership on first", metrics.id));
         }
         let addresses = self.addresses(&metrics, &wanted).await?;
-        let is_new = |id: &u64| metrics.membership_config.get_node(id).is_none();
+        let known = |id: &u64| metrics.membership_config.get_node(id);
+        let is_new = |(id, _): &(&u64, &Address)| known(id).is_none();
+        // Listed without having run: only now there is somebody to send the log to.
+        let is_met = |(id, address): &(&u64, &Address)| {
+            known(id).is_some_and(|known| known.folder == NOT_MET) && address.folder != NOT_MET
+        };
+        let owned = |(id, address): (&u64, &Address)| (*id, address.clone());
         let newcomers: BTreeMap<u64, Address> =
-            addresses.clone().into_iter().filter(|(id, _)| is_new(id)).collect();
-        if !newcomers.is_empty() {
-            self.change(&metrics, Change::AddNodes(newcomers.clone()), false).await?;
+            addresses.iter().filter(is_new).map(owned).collect();
+        let met: BTreeMap<u64, Address> = addresses.iter().filter(is_met).map(owned).collect();
+        let caught_up = newcomers.keys().chain(met.keys()).copied().collect();
+        let gone: BTreeSet<u64> = newcomers.keys().copied().collect();
+        let mut judged = *metrics.membership_config.log_id();
+        let mut metrics = metrics;
+        if !met.is_empty() {
+            // Consensus would go on to send to the folder that it has begun with.
+            let ids = Change::RemoveNodes(met.keys().copied().collect());
+            self.change(&metrics, ids, false).await?;
+            metrics = self.metrics();
         }
-        let outcome = self.settle_on(&wanted, &newcomers, addresses, wire).await;
-        if outcome.is_err() && !newcomers.is_empty() {
-            let gone = newcomers.into_keys().collect();
-            let taken_back = match self.settled().await {
-                Ok(metrics) => self.change(&metrics, Change::RemoveNodes(gone), false).await,
-                Err(problem) => Err(problem),
-            };
-            if taken_back.is_err() {
-                tracing::warn!("who joined for a reconfiguration that failed stays a learner");
+        let coming: BTreeMap<u64, Address> = newcomers.into_iter().chain(met).collect();
+        if !coming.is_empty() {
+            self.change(&metrics, Change::AddNodes(coming), false).await?;
+            judged = *self.metrics().membership_config.log_id();
+        }
+        match self.settle_on(&wanted, &caught_up, addresses, judged, wire).await {
+            Ok(voters_leaving) if voters_leaving.is_empty() => Ok(()),
+            Ok(voters_leaving) => {
+                let metrics = self.settled().await?;
+                self.change(&metrics, Change::RemoveNodes(voters_leaving), false).await
+            }
+            Err(problem) => {
+                self.take_back(gone).await;
+                Err(problem)
             }
         }
-        outcome
+    }
+
+    /// Takes out again who came for a change that was refused, unless it may still come about.
+    async fn take_back(&self, newcomers: BTreeSet<u64>) {
+        let metrics = self.metrics();
+        let members = &metrics.membership_config;
+        let votes = |id: &u64| members.get_joint_config().iter().any(|voters| voters.contains(id));
+        if newcomers.is_empty() {
+            return;
+        }
+        let undecided = members.get_joint_config().len() > 1 || newcomers.iter().any(votes);
+        let gone = Change::RemoveNodes(newcomers);
+        if undecided || self.change(&metrics, gone, false).await.is_err() {
+            tracing::warn!("who joined for a reconfiguration that failed is still listed");
+        }
     }
 
     /// Where the wanted members are. Who is to vote must run.
@@ -136,31 +169,38 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
         Ok(addresses)
     }
 
-    /// The change itself, once the newcomers are learners.
+    /// The change itself, once the newcomers are learners. It gives back the voters that are to leave
+    /// and are learners yet: who loses its vote stays or goes together with the others that do.
     async fn settle_on(
         &self,
         wanted: &BTreeMap<u64, Server>,
-        newcomers: &BTreeMap<u64, Address>,
+        newcomers: &BTreeSet<u64>,
         addresses: BTreeMap<u64, Address>,
+        judged: Option<LogId>,
         wire: &mut Wire,
-    ) -> Result<(), Problem> {
+    ) -> Result<BTreeSet<u64>, Problem> {
         let voting = |id: &u64| wanted.get(id).is_some_and(|server| server.votes);
-        for id in newcomers.keys().filter(|id| voting(id)) {
+        for id in newcomers.iter().filter(|id| voting(id)) {
             self.catch_up(*id, wire).await.map_err(no_quorum)?;
         }
-        let metrics = self.settled().await?;
+        let metrics = self.metrics();
         let members = &metrics.membership_config;
+        if *members.log_id() != judged || members.get_joint_config().len() > 1 {
+            // By an order of administration: what is wanted does not know of it.
+            let text = "the members were changed meanwhile";
+            return refused_as(Code::ReconfigInProgress, text);
+        }
         let voters_now: BTreeSet<u64> = members.voter_ids().collect();
         let voters: BTreeSet<u64> = wanted.keys().copied().filter(voting).collect();
         for id in voters.difference(&voters_now) {
             self.may_vote(&metrics, *id).map_err(no_quorum)?;
         }
-        self.are_heard(&metrics, &voters)?;
-        let (leaving, losing): (BTreeSet<u64>, BTreeSet<u64>) = members
-            .nodes()
-            .map(|(id, _)| *id)
-            .filter(|id| !voting(id))
-            .partition(|id| !wanted.contains_key(id));
+        if voters != voters_now {
+            self.are_heard(&metrics, &voters)?;
+        }
+        let all = members.nodes().map(|(id, _)| *id);
+        let (leaving, losing): (BTreeSet<u64>, BTreeSet<u64>) =
+            all.filter(|id| !voting(id)).partition(|id| !wanted.contains_key(id));
         let (voters_leaving, learners_leaving): (BTreeSet<u64>, BTreeSet<u64>) =
             leaving.into_iter().partition(|id| voters_now.contains(id));
         let retain = losing.iter().any(|id| voters_now.contains(id));
@@ -173,12 +213,7 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             Change::ReplaceAllVoters(voters),
         ]);
         self.change(&metrics, change, retain).await?;
-        // Who loses its vote stays or goes together with the others that do.
-        if retain && !voters_leaving.is_empty() {
-            let metrics = self.settled().await?;
-            self.change(&metrics, Change::RemoveNodes(voters_leaving), false).await?;
-        }
-        Ok(())
+        Ok(if retain { voters_leaving } else { BTreeSet::new() })
     }
 
     /// Whether the members are those of that version, as far as anybody knows.
