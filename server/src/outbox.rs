@@ -48,6 +48,8 @@ struct Waiting {
     bytes: BytesMut,
     /// Bytes that were taken out and are not yet written.
     in_flight_bytes: usize,
+    /// How many they were when they were taken out: their room is held until all are written.
+    taken_bytes: usize,
     /// Of the bytes, those of events.
     event_bytes: usize,
     /// What of all this is counted in [`Output`].
@@ -72,6 +74,7 @@ impl Outbox {
         let waiting = Waiting {
             bytes: BytesMut::new(),
             in_flight_bytes: 0,
+            taken_bytes: 0,
             event_bytes: 0,
             counted: 0,
             fate: Fate::Open,
@@ -108,7 +111,9 @@ impl Outbox {
     /// Counts what waits among what waits on all connections; how much that is here.
     fn count(&self, waiting: &mut Waiting) -> usize {
         let bytes = waiting.bytes.len() + waiting.in_flight_bytes;
-        let counted = if bytes > OUTPUT_BYTES_COUNTED { bytes } else { 0 };
+        let in_flight = if waiting.in_flight_bytes > 0 { waiting.taken_bytes } else { 0 };
+        let held = waiting.bytes.len() + in_flight;
+        let counted = if held > OUTPUT_BYTES_COUNTED { held } else { 0 };
         let before = std::mem::replace(&mut waiting.counted, counted);
         if counted > before {
             self.output.bytes.fetch_add(counted - before, Relaxed);
@@ -173,6 +178,7 @@ impl Outbox {
         if writing.is_empty() {
             *writing = std::mem::take(&mut waiting.bytes);
             waiting.in_flight_bytes = writing.len();
+            waiting.taken_bytes = writing.len();
             // Those that are in flight no longer count: they may be as many again.
             waiting.event_bytes = 0;
         }
@@ -270,6 +276,9 @@ mod tests {
         assert!(!second.admits(large), "both have as much as they may");
         assert!(second.admits(OUTPUT_BYTES_COUNTED), "small replies always go");
         writing.truncate(1);
+        first.take(&mut writing);
+        assert!(!second.admits(large), "the room of what is left is as large as ever");
+        writing.clear();
         first.take(&mut writing);
         assert!(second.admits(large));
         drop(second);

@@ -179,10 +179,12 @@ async fn past_its_memory_it_refuses_what_adds_and_lives_on() {
 /// Clients can come as long as what is kept for them lasts; who is there stays.
 #[tokio::test]
 async fn past_its_memory_new_sessions_are_refused_at_last() {
-    let server = bounded(Limits { memory_bytes_max: 128 << 10, ..Limits::default() }).await;
-    let first = Raw::open(&server).await;
+    let limits = Limits { memory_bytes_max: 128 << 10, ..Limits::default() };
+    let session_timeout_ms_max = Some(3_600_000);
+    let server = start(Config { limits, session_timeout_ms_max, ..config() }).await;
     // None of them is closed: each expires long after this.
     let hello = ConnectRequest { timeout_ms: i32::MAX, ..new_session() };
+    let first = Raw::open_at_last(&server, &hello).await;
     let mut count = 0;
     while Raw::dial(&server).await.hello(&hello).await.is_some() {
         count += 1;

@@ -48,7 +48,7 @@ const SECONDS_MAX: f64 = 86_400.0;
 /// mebibyte.
 const VALUE_BYTES_MAX: i64 = 500_000;
 /// How long may be spent on taking away what a run that was given up has made.
-const SWEEP_MS_MAX: u64 = 10_000;
+const SWEEP_MS_MAX: u64 = 60_000;
 
 /// The arguments of `synod bench`.
 #[derive(Args)]

@@ -338,7 +338,14 @@ fn read(path: &Path) -> Result<Settings, String> {
     toml::from_str(&text).map_err(|error| {
         // Not the line itself, which may say something secret.
         let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-        problem(&format_args!("line {line}: {}", error.message()))
+        // Nor a value of another type than was expected.
+        let message = match error.message().rsplit_once(", expected ") {
+            Some((what, expected)) if what.starts_with("invalid type") => {
+                format!("invalid type, expected {expected}")
+            }
+            _ => error.message().to_owned(),
+        };
+        problem(&format_args!("line {line}: {message}"))
     })
 }
 
