@@ -96,8 +96,8 @@ pub const REAP_BATCH_MAX: usize = 1_000;
 /// Largest frame that a client may send, in bytes: the largest data with room for path and ACL.
 pub const REQUEST_BYTES_MAX: usize = 0x10_FFFF;
 
-/// Paths that a client leaves watches on again in one request, in bytes with their lengths, as ZooKeeper's own clients
-/// have it: beyond it, it takes another request. (One path may be longer.)
+/// Paths that a client leaves watches on again in one request, in bytes with their lengths, as
+/// ZooKeeper's own clients have it: beyond it, it takes another request. (One path may go beyond.)
 pub const REARM_BYTES_SOFT: usize = 128 << 10;
 
 /// Largest frame that a client accepts from a server, in bytes: a long list of children.
