@@ -305,7 +305,8 @@ impl Connection {
                 stalled_since = Some(now);
             }
             let might = may_work;
-            may_work = self.peer.outbox.waiting_bytes(&self.writing) < limits.output_bytes_soft;
+            let waiting = self.peer.outbox.waiting_bytes(&self.writing);
+            may_work = !self.peer.outbox.is_sated(waiting, limits.output_bytes_soft);
             // What has come and was not looked at, or not all of it.
             let unseen = (works || !might) && !self.received.is_empty();
             if may_work && (ready || unseen) {

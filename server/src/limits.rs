@@ -49,8 +49,10 @@ pub const EVENT_BYTES_MAX: usize = 16 << 20;
 /// event waits, in bytes.
 pub const TOTAL_OUTPUT_BYTES_MAX: usize = 512 << 20;
 
-/// Output of one connection that does not count among that, in bytes: there is always room for it.
-pub const OUTPUT_BYTES_COUNTED: usize = 64 << 10;
+/// Output of one connection that does not count among that, in bytes: there is always room for it,
+/// and for a reply of as much behind it. Beyond it, none of its requests is looked at while there is
+/// too much in all.
+pub const OUTPUT_BYTES_COUNTED: usize = 16 << 10;
 
 /// Largest first frame of a connection, in bytes.
 pub const HANDSHAKE_BYTES_MAX: usize = 16 << 10;
@@ -77,7 +79,7 @@ pub const BATCH_REQUESTS_MAX: usize = 256;
 pub const REQUESTS_PER_SECOND_MAX: u32 = 0;
 
 /// What the state may take in memory, in bytes, past which what would add to it is refused; 0 for
-/// no bound.
+/// no bound. (`synod serve` knows better: it looks at what there is.)
 pub const MEMORY_BYTES_MAX: u64 = 0;
 
 /// Which part of that is kept for new sessions, so that clients can still come: beyond it they are
@@ -226,7 +228,7 @@ pub const LOG_BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Recent entries that the log keeps in memory, in bytes. Those that are not on disk yet are kept
 /// whatever they come to; see [`LOG_QUEUE_BYTES_MAX`].
-pub const LOG_CACHE_BYTES_MAX: usize = 8 << 20;
+pub const LOG_CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// Segments that hold nothing needed any more and are kept to be written again.
 pub const LOG_SPARE_SEGMENTS_MAX: usize = 2;

@@ -108,6 +108,13 @@ impl Outbox {
         bytes <= OUTPUT_BYTES_COUNTED || !self.output.is_full(bytes)
     }
 
+    /// Whether as much waits, with what waits on all connections, that none of this one's requests
+    /// is to be looked at.
+    pub(crate) fn is_sated(&self, waiting_bytes: usize, bytes_soft: usize) -> bool {
+        waiting_bytes >= bytes_soft
+            || waiting_bytes >= OUTPUT_BYTES_COUNTED && self.output.is_full(0)
+    }
+
     /// Counts what waits among what waits on all connections; how much that is here.
     fn count(&self, waiting: &mut Waiting) -> usize {
         let bytes = waiting.bytes.len() + waiting.in_flight_bytes;
@@ -275,6 +282,12 @@ mod tests {
         second.reply(|bytes| bytes.resize(large, 0));
         assert!(!second.admits(large), "both have as much as they may");
         assert!(second.admits(OUTPUT_BYTES_COUNTED), "small replies always go");
+        assert!(!second.is_sated(large, large + 1));
+        first.reply(|bytes| bytes.resize(1, 0));
+        assert!(second.is_sated(OUTPUT_BYTES_COUNTED, large), "there is too much in all");
+        assert!(!second.is_sated(OUTPUT_BYTES_COUNTED - 1, large));
+        first.reply(BytesMut::clear);
+        assert!(second.is_sated(large, large) && !second.is_sated(large - 1, large));
         writing.truncate(1);
         first.take(&mut writing);
         assert!(!second.admits(large), "the room of what is left is as large as ever");

@@ -100,7 +100,12 @@ pub async fn a_change_during_a_cut_is_told_after_it(ground: &Ground) {
 }
 
 pub async fn a_killed_server_has_no_two_holders(ground: &Ground) {
-    let (a, b, faults) = (ground.client().await, ground.client().await, ground.faults());
+    // A server may take its time to start.
+    let client = || async {
+        let patient = ground.builder().session_timeout(5 * SESSION_TIMEOUT);
+        patient.connect().await.expect("the coordinator is reachable")
+    };
+    let (a, b, faults) = (client().await, client().await, ground.faults());
     let held = lock(&a).acquire().await.expect("free");
     let waiting = in_line(&b, &a, 1).await;
     faults.kill().await;

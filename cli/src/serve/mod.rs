@@ -16,6 +16,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::exit::Exit;
 
+mod memory;
 mod settings;
 
 use settings::{ClientName, Settings};
@@ -108,6 +109,7 @@ impl Serve {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let flags = self.flags;
         let mut config = Config::default();
+        config.limits.memory_bytes_max = memory::of_state();
         flags.bound(&file, &mut config.limits);
         if let Some(listen) = flags.listen.or(file.listen) {
             config.listen = listen;

@@ -144,7 +144,8 @@ pub(super) struct Settings {
     children_per_reply: Option<usize>,
 
     /// What znodes, sessions and watches may take in memory, in bytes; beyond it, what would add
-    /// to them is refused; 0 for no bound [default: 0].
+    /// to them is refused; 0 for no bound [default: half of what the machine has, or the control
+    /// group].
     #[arg(long, value_name = "BYTES")]
     memory_bytes: Option<u64>,
 

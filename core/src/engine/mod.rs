@@ -319,6 +319,12 @@ impl Engine {
         Ok(response)
     }
 
+    /// Has what reads and writes of these paths will need come from memory beforehand, side by side,
+    /// so that they wait together instead of one after the other.
+    pub fn prefetch<'a>(&self, paths: impl Iterator<Item = &'a str>) {
+        self.tree.prefetch(paths);
+    }
+
     /// One short request can ask for the largest znode thousands of times: it is refused once the
     /// answers are beyond what a reply may have, before they are all there.
     fn multi_read(

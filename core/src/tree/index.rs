@@ -1,4 +1,5 @@
 use std::hash::{BuildHasher, Hasher};
+use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 
@@ -35,6 +36,10 @@ pub(super) const EMPTY: NodeId = 0;
 
 const SLOTS_MIN: usize = 16;
 
+/// Paths whose znodes come from memory side by side: about as many reads as a processor has on their
+/// way at a time.
+const TOGETHER: usize = 16;
+
 /// Slots for each znode past which half of them are given back.
 const SLOTS_EACH_MAX: usize = 8;
 
@@ -67,6 +72,33 @@ impl Index {
         let place = self.place(self.hash(path), |slot| is_at(nodes, slot.node, path));
         let node = self.slots[place].node;
         (node != EMPTY).then_some(node)
+    }
+
+    /// Has the slots of some paths, and the znodes that they lead to, come from memory side by side
+    /// instead of one after the other.
+    ///
+    /// No step depends on what the one before waits for, nor decides by it: so the processor goes on
+    /// to the next path while it waits. (Chen and others, *Improving hash join performance through
+    /// prefetching*, 2004, call it group prefetching.) How many paths those were.
+    pub(super) fn prefetch<'a>(
+        &self,
+        nodes: &Slots<Node>,
+        paths: impl Iterator<Item = &'a str>,
+    ) -> usize {
+        let mut hashes = [0; TOGETHER];
+        let mut count = 0;
+        for (hash, path) in hashes.iter_mut().zip(paths) {
+            *hash = self.hash(path);
+            count += 1;
+        }
+        let hashes = &hashes[..count];
+        let mask = self.slots.len() - 1;
+        let touched = |sum: u32, hash: &u32| sum ^ self.slots[*hash as usize & mask].hash;
+        black_box(hashes.iter().fold(0, touched));
+        let node = |hash: &u32| nodes.find(self.slots[self.place(*hash, |_| true)].node);
+        black_box(hashes.iter().filter_map(node).fold(0, |sum, node| sum ^ node.touch()));
+        black_box(hashes.iter().filter_map(node).fold(0, |sum, node| sum ^ node.touch_payload()));
+        count
     }
 
     /// Adds a znode that is not there.

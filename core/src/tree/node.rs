@@ -239,6 +239,17 @@ impl Node {
         })
     }
 
+    /// A number for which the znode itself must have come from memory, all lines of it.
+    pub(super) fn touch(&self) -> u64 {
+        self.content ^ self.mtime_ms as u64 ^ u64::from(self.layout)
+    }
+
+    /// The same of name and data, where they do not stand in the znode.
+    pub(super) fn touch_payload(&self) -> u64 {
+        let bytes = self.payload.bytes();
+        u64::from(bytes.first().copied().unwrap_or(0)) ^ bytes.last().map_or(0, |it| u64::from(*it))
+    }
+
     pub(super) fn content(&self) -> Content {
         Content { payload: self.payload.clone(), null: self.is_null(), digest: self.content }
     }

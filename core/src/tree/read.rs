@@ -11,6 +11,9 @@ use crate::model::{
     Acl, CONFIG_PATH, Code, Identity, Perms, ReadOp, ReadOpResult, Refusal, SessionId, Stat,
 };
 
+/// Znodes below which a lookup waits so seldom for memory that looking twice costs more.
+const PREFETCH_ZNODES_MIN: usize = 50_000;
+
 impl Tree {
     /// The Stat of a znode. It needs READ.
     ///
@@ -85,6 +88,14 @@ impl Tree {
             child = node.next;
         }
         Ok((names, node.stat()))
+    }
+
+    /// Has what some lookups will need come from memory beforehand, side by side. It changes nothing
+    /// but the time they take, and does nothing in a tree that fits into caches.
+    pub fn prefetch<'a>(&self, mut paths: impl Iterator<Item = &'a str>) {
+        if self.len() >= PREFETCH_ZNODES_MIN {
+            while self.index.prefetch(self.nodes.slots(), paths.by_ref()) > 0 {}
+        }
     }
 
     /// Several reads of one moment; an error of one does not stop the others.

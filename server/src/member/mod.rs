@@ -14,12 +14,14 @@
 //! | `reconfig` | changes of the members that connections ask for |
 //! | `seat` | a connection that has a session, with its requests that are not answered |
 //! | `turn` | one connection's turn at the state |
+//! | `prefetch` | what requests and entries are about comes from memory side by side |
 //! | `watchman` | who finds dead sessions |
 //! | `outgoing` | what is to be taken to the leader |
 //! | `replica` | what replication does with the state: apply, snapshot, roles |
 
 mod open;
 mod outgoing;
+mod prefetch;
 mod read_only;
 mod reconfig;
 mod replica;

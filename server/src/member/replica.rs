@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use synod_core::engine::{Engine, EngineView};
-use synod_core::model::SessionId;
+use synod_core::model::{Entry, SessionId};
 use synod_core::wire::decode_entry;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::outgoing::{Awaited, Outgoing, Waiter};
 use super::state::{Log, Role, State};
 use super::watchman::{Pulse, Watchman};
-use super::{Member, plant};
+use super::{Member, plant, prefetch};
 use crate::bug::Bug;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -236,24 +236,25 @@ impl Member {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut applied = Ok(());
-        'all: for (index, term, committed) in entries {
+        for (index, term, committed) in entries {
             match committed {
                 Committed::Blank => {}
                 Committed::Members(members) => state.configure(*term, members),
                 Committed::Entries(time_ms, entries) => {
-                    for entry in entries {
-                        match decode_entry(entry.clone()) {
-                            Ok(mut entry) => {
-                                entry.time_ms = *time_ms;
-                                state.commit(*term, &entry);
-                            }
-                            Err(error) => {
-                                let text =
-                                    format!("entry {index} of the log cannot be read: {error}");
-                                applied = Err(text);
-                                break 'all;
-                            }
+                    let decoded: Result<Vec<Entry>, _> =
+                        entries.iter().cloned().map(decode_entry).collect();
+                    let decoded = match decoded {
+                        Ok(decoded) => decoded,
+                        Err(error) => {
+                            applied =
+                                Err(format!("entry {index} of the log cannot be read: {error}"));
+                            break;
                         }
+                    };
+                    prefetch::for_entries(&state.engine, &decoded);
+                    for mut entry in decoded {
+                        entry.time_ms = *time_ms;
+                        state.commit(*term, &entry);
                     }
                 }
             }

@@ -18,7 +18,7 @@ use super::open::Ticket;
 use super::outgoing::{Waiter, bytes_of};
 use super::seat::{Seat, Slot};
 use super::state::{Log, State};
-use super::{Decoded, Member, read_only};
+use super::{Decoded, Member, prefetch, read_only};
 use crate::bug::Bug;
 use crate::limits::{
     BATCH_MICROS_MAX, IDENTITIES_MAX, IDENTITY_BYTES_MAX, MEMORY_PART_FOR_SESSIONS,
@@ -76,6 +76,7 @@ impl Member {
             batch.clear();
             return Turn::Done;
         }
+        prefetch::for_requests(&state.engine, batch);
         loop {
             let Some(seat) = state.seats.get_mut(&ticket.session) else {
                 // The last request closed the session, or ended its connection.
@@ -87,7 +88,7 @@ impl Member {
             let stalled = state.unapplied_bytes >= UNAPPLIED_BYTES_MAX;
             let waiting_bytes = peer.outbox.waiting();
             // When it has written, the connection's task comes back.
-            if waiting_bytes >= self.limits.output_bytes_soft {
+            if peer.outbox.is_sated(waiting_bytes, self.limits.output_bytes_soft) {
                 return Turn::More;
             }
             match seat.queue.front() {
@@ -161,13 +162,13 @@ impl Member {
         }
     }
 
-    /// Whether the state has reached its bound in memory, with the writes that are on their way.
+    /// Whether the state has reached its bound in memory.
     fn is_sated(&self, state: &mut State) -> bool {
         let max = self.limits.memory_bytes_max;
         if max == 0 {
             return false;
         }
-        let bytes = (state.engine.memory_bytes() + state.unapplied_bytes) as u64;
+        let bytes = state.memory_bytes();
         let sated = bytes >= max;
         if sated && !state.is_sated {
             tracing::warn!(
@@ -184,7 +185,7 @@ impl Member {
     pub(super) fn has_no_room(&self, state: &State) -> bool {
         let max = self.limits.memory_bytes_max;
         let most = max.saturating_add(max / MEMORY_PART_FOR_SESSIONS);
-        max > 0 && (state.engine.memory_bytes() + state.unapplied_bytes) as u64 >= most
+        max > 0 && state.memory_bytes() >= most
     }
 
     /// Does a request that is at the front.
@@ -325,6 +326,11 @@ impl Member {
 }
 
 impl State {
+    /// What it takes in memory, with the writes that are on their way.
+    fn memory_bytes(&self) -> u64 {
+        (self.engine.memory_bytes() + self.unapplied_bytes) as u64
+    }
+
     /// Adds to who a connection is.
     fn identify(
         &mut self,

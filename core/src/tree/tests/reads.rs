@@ -36,6 +36,19 @@ fn data_that_was_read_does_not_change_afterwards() {
     }
 }
 
+#[test]
+fn any_paths_are_prefetched_to_the_last_one() {
+    let mut hand = Hand::with(&["/a", "/a/b", "/gone"]);
+    hand.set("/a", &"x".repeat(100));
+    hand.delete("/gone");
+    let paths = ["/", "", "a", "/a", "/a/b", "/none", "/gone"];
+    let mut left = paths.into_iter().cycle().take(40);
+    let tree = &hand.tree;
+    let counts = [(); 4].map(|()| tree.index.prefetch(tree.nodes.slots(), left.by_ref()));
+    assert_eq!(counts, [16, 16, 8, 0]);
+    assert_sound(tree);
+}
+
 /// Two paths seldom share a hash, but then this alone tells them apart.
 #[test]
 fn a_znode_is_at_its_own_path_alone() {
