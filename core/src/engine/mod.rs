@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 pub use self::restore::{Restore, RestoreError};
 pub use self::snapshot::{EngineView, SnapshotChunks};
-use crate::model::limits::{MULTI_OPS_MAX, REPLY_BYTES_MAX};
+use crate::model::limits::MULTI_OPS_MAX;
 use crate::model::{
-    Code, Entry, Event, EventKind, Identity, Op, OpResult, Perms, Read, ReadOp, ReadOpResult,
-    Rearm, Refusal, Response, SessionId, WatchRequest, Write, Zxid, ZxidGate,
+    Code, Entry, Event, EventKind, Identity, Op, OpResult, Perms, Read, Rearm, Refusal, Response,
+    SessionId, WatchRequest, Write, Zxid, ZxidGate,
 };
 pub use crate::plant::Plant;
 pub use crate::session::SessionInfo;
@@ -64,6 +64,9 @@ pub struct Applied {
 const NOT_OPEN: Refusal = Refusal::new(Code::SessionExpired, "the session must be open");
 const INTERNAL: Refusal =
     Refusal::new(Code::Unimplemented, "the operation is not one that a client may ask for");
+
+/// Effects of one change that there is always room for: the end of a session can have very many.
+const EFFECTS_KEPT: usize = 1_024;
 
 /// What one session, and one reply, may take on a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +113,7 @@ impl Engine {
     ///
     /// Every entry takes the next zxid, whether it succeeds or not, but for a proposal whose own
     /// zxid is refused.
-    pub fn apply(&mut self, term: u64, entry: &Entry, fired: &mut Vec<Fired>) -> Applied {
+    pub fn apply(&mut self, term: u64, entry: &Entry, fired: &mut impl Extend<Fired>) -> Applied {
         let last = self.last_zxid();
         let Some(next) = last.next(term) else {
             let rule = "the term must be below 2^31, and zxids must be left";
@@ -144,7 +147,7 @@ impl Engine {
         &mut self,
         zxid: Zxid,
         entry: &Entry,
-        fired: &mut Vec<Fired>,
+        fired: &mut impl Extend<Fired>,
     ) -> Result<Response, Refusal> {
         if entry.session == SessionId::SYSTEM {
             return self.execute_system(zxid, entry, fired);
@@ -193,7 +196,7 @@ impl Engine {
         &mut self,
         zxid: Zxid,
         entry: &Entry,
-        fired: &mut Vec<Fired>,
+        fired: &mut impl Extend<Fired>,
     ) -> Result<Response, Refusal> {
         let response = match &entry.request {
             Write::CreateSession { id, password, timeout_ms } => {
@@ -229,11 +232,10 @@ impl Engine {
     }
 
     /// Turns the effects of a change into events for those who watch and may read.
-    fn tell(&mut self, zxid: Zxid, fired: &mut Vec<Fired>) {
+    fn tell(&mut self, zxid: Zxid, fired: &mut impl Extend<Fired>) {
         let Engine { tree, watches, effects, .. } = self;
         if watches.is_empty() {
             effects.clear();
-            return;
         }
         for Effect { kind, path, acl, parent_acl } in effects.drain(..) {
             let (event_kind, exact) = match kind {
@@ -249,7 +251,7 @@ impl Engine {
                 if tree.permits(acl, identities, Perms::READ) {
                     let path = Arc::clone(&path);
                     let event = Event { kind: event_kind, path, zxid: Some(zxid) };
-                    fired.push(Fired { session, event });
+                    fired.extend([Fired { session, event }]);
                 }
             });
             if kind == EffectKind::DataChanged {
@@ -262,10 +264,12 @@ impl Engine {
                 if tree.permits(parent_acl, identities, Perms::READ) {
                     let path = Arc::clone(shared.get_or_insert_with(|| Arc::from(parent)));
                     let kind = EventKind::ChildrenChanged;
-                    fired.push(Fired { session, event: Event { kind, path, zxid: Some(zxid) } });
+                    let event = Event { kind, path, zxid: Some(zxid) };
+                    fired.extend([Fired { session, event }]);
                 }
             });
         }
+        effects.shrink_to(EFFECTS_KEPT);
     }
 
     /// Answers from this member's state, and leaves a one-shot watch where the read asks for one.
@@ -307,7 +311,7 @@ impl Engine {
                 let rule = "a multi-read has at most 65536 reads";
                 return Err(Refusal::new(Code::BadArguments, rule));
             }
-            Read::Multi(reads) => Response::MultiRead(self.multi_read(identities, reads)?),
+            Read::Multi(reads) => Response::MultiRead(self.tree.multi_read(identities, reads)?),
             Read::Ephemerals { prefix } => {
                 Response::Ephemerals(self.tree.ephemerals(reader.session, prefix.as_deref()))
             }
@@ -325,27 +329,6 @@ impl Engine {
         self.tree.prefetch(paths);
     }
 
-    /// One short request can ask for the largest znode thousands of times: it is refused once the
-    /// answers are beyond what a reply may have, before they are all there.
-    fn multi_read(
-        &self,
-        identities: &[Identity],
-        reads: &[ReadOp],
-    ) -> Result<Vec<Result<ReadOpResult, Code>>, Refusal> {
-        let mut results = Vec::with_capacity(reads.len());
-        let mut bytes = 0;
-        for read in reads {
-            let answers = self.tree.multi_read(identities, std::slice::from_ref(read));
-            bytes += answers.iter().map(answer_bytes).sum::<usize>();
-            if bytes > REPLY_BYTES_MAX {
-                let rule = "the answers of a multi-read have at most 64 MiB";
-                return Err(Refusal::new(Code::Throttled, rule));
-            }
-            results.extend(answers);
-        }
-        Ok(results)
-    }
-
     /// Leaves, checks, removes or re-arms watches; what a re-armed watch has missed is appended
     /// to `fired`.
     ///
@@ -356,7 +339,7 @@ impl Engine {
         &mut self,
         reader: &Reader,
         request: &WatchRequest,
-        fired: &mut Vec<Fired>,
+        fired: &mut impl Extend<Fired>,
     ) -> Result<Response, Refusal> {
         self.open(reader)?;
         let found = match request {
@@ -400,7 +383,7 @@ impl Engine {
         &mut self,
         reader: &Reader,
         rearm: &Rearm,
-        fired: &mut Vec<Fired>,
+        fired: &mut impl Extend<Fired>,
     ) -> Result<(), Refusal> {
         if self.tree.planted.is(Plant::LostRearm) {
             return Ok(());
@@ -443,7 +426,7 @@ impl Engine {
         reader: &Reader,
         path: &Arc<str>,
         kind: EventKind,
-        fired: &mut Vec<Fired>,
+        fired: &mut impl Extend<Fired>,
     ) {
         let hidden = self
             .tree
@@ -451,7 +434,7 @@ impl Engine {
             .is_some_and(|acl| !self.tree.permits(acl, &reader.identities, Perms::READ));
         if !hidden {
             let event = Event { kind, path: Arc::clone(path), zxid: None };
-            fired.push(Fired { session: reader.session, event });
+            fired.extend([Fired { session: reader.session, event }]);
         }
     }
 
@@ -537,15 +520,6 @@ fn digest_of(tree: u64, sessions: u64, last_zxid: Zxid) -> u64 {
     hasher.update(&sessions.to_le_bytes());
     hasher.update(&last_zxid.as_i64().to_le_bytes());
     hasher.digest()
-}
-
-/// What an answer takes in a reply, but for what all of them take.
-fn answer_bytes(answer: &Result<ReadOpResult, Code>) -> usize {
-    match answer {
-        Ok(ReadOpResult::Data { data, .. }) => data.as_ref().map_or(0, |data| data.len()),
-        Ok(ReadOpResult::Children(names)) => names.iter().map(|name| name.len() + 4).sum(),
-        Err(_) => 0,
-    }
 }
 
 fn change_of(entry: &Entry, zxid: Zxid, session: SessionId) -> Change<'_> {

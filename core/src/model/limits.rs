@@ -15,6 +15,13 @@ pub const MULTI_OPS_MAX: usize = 65_536;
 /// Most bytes of paths, data and ACLs in one transaction.
 pub const MULTI_BYTES_MAX: usize = DATA_BYTES_MAX;
 
+/// Most bytes of paths, and 64 for each, of the ephemeral znodes of one session: all of them are
+/// deleted at once when it ends.
+pub const EPHEMERAL_BYTES_MAX: usize = 16 << 20;
+
+/// Most levels of a path on which a recursive watch is left: every change below looks for it.
+pub const RECURSIVE_WATCH_LEVELS_MAX: usize = 128;
+
 /// Most entries in one ACL.
 pub const ACL_ENTRIES_MAX: usize = 1_024;
 

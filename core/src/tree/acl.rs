@@ -24,13 +24,65 @@ pub(super) struct Entry {
     pub(super) list: Arc<[Acl]>,
     /// What everybody may do: answers most questions at once.
     world: Perms,
+    /// Of a list that is too long to be read through.
+    lookup: Option<Arc<Lookup>>,
     digest: u64,
     znodes: u32,
 }
 
+/// Lines that are read through for each of the identities of who asks. A request can look at ACLs
+/// thousands of times, and nobody else has a turn meanwhile: of longer lists a table is made.
+const LINES_READ_MAX: usize = 4;
+
+/// Finds in a long list what somebody is permitted.
+struct Lookup {
+    hasher: RandomState,
+    /// A line that names somebody, and what all such lines permit together.
+    by_who: HashTable<(u32, Perms)>,
+    networks: Vec<(Network, Perms)>,
+}
+
+impl Lookup {
+    fn new(list: &[Acl]) -> Lookup {
+        let hasher = RandomState::default();
+        let (mut by_who, mut networks) = (HashTable::new(), Vec::new());
+        for (number, Acl { perms, who }) in (0_u32..).zip(list) {
+            if who.scheme == "ip" {
+                networks.extend(Network::parse(&who.id).map(|network| (network, *perms)));
+                continue;
+            }
+            let who_of = |(line, _): &(u32, Perms)| &list[*line as usize].who;
+            let hash = hasher.hash_one(who);
+            match by_who.find_mut(hash, |found| who_of(found) == who) {
+                Some((_, permitted)) => *permitted = *permitted | *perms,
+                None => {
+                    let rehash = |found: &(u32, Perms)| hasher.hash_one(who_of(found));
+                    by_who.insert_unique(hash, (number, *perms), rehash);
+                }
+            }
+        }
+        networks.shrink_to_fit();
+        Lookup { hasher, by_who, networks }
+    }
+
+    /// Whether the list that it was made of permits one of `perms` to that identity.
+    fn permits(&self, list: &[Acl], identity: &Identity, perms: Perms) -> bool {
+        if identity.scheme == "ip" {
+            let Ok(address) = identity.id.parse() else { return false };
+            let mut networks = self.networks.iter();
+            return networks.any(|(net, may)| may.intersects(perms) && net.contains(address));
+        }
+        let is_it = |(line, _): &(u32, Perms)| list[*line as usize].who == *identity;
+        let found = self.by_who.find(self.hasher.hash_one(identity), is_it);
+        found.is_some_and(|(_, permitted)| permitted.intersects(perms))
+    }
+}
+
 /// What a list takes, in bytes.
 fn weight(list: &[Acl]) -> usize {
-    list.iter().map(|line| size_of::<Acl>() + line.who.scheme.len() + line.who.id.len()).sum()
+    let looked_up = if list.len() > LINES_READ_MAX { size_of::<(Network, Perms)>() } else { 0 };
+    let line = |line: &Acl| size_of::<Acl>() + line.who.scheme.len() + line.who.id.len();
+    list.iter().map(|it| line(it) + looked_up).sum()
 }
 
 /// All ACLs of a tree, equal ones once.
@@ -67,6 +119,7 @@ impl AclTable {
         let id = self.entries.insert(Entry {
             list: list.into(),
             world: everybody.fold(Perms::default(), |perms, line| perms | line.perms),
+            lookup: (list.len() > LINES_READ_MAX).then(|| Arc::new(Lookup::new(list))),
             digest: digest::acl(list),
             znodes: 0,
         });
@@ -129,13 +182,27 @@ impl AclTable {
     /// Whether the list permits one of `perms` to somebody with these identities.
     pub(super) fn permits(&self, id: u32, identities: &[Identity], perms: Perms) -> bool {
         let Some(entry) = self.entries.slots().find(id) else { return false };
+        let list = &*entry.list;
         entry.world.intersects(perms)
-            || identities.iter().any(|identity| identity.scheme == "super")
-            || entry.list.iter().any(|line| {
-                line.perms.intersects(perms)
-                    && identities.iter().any(|identity| matches(&line.who, identity))
+            || identities.iter().any(|identity| match &entry.lookup {
+                _ if identity.scheme == "super" => true,
+                Some(lookup) => lookup.permits(list, identity, perms),
+                None => list
+                    .iter()
+                    .any(|line| line.perms.intersects(perms) && matches(&line.who, identity)),
             })
     }
+}
+
+/// What a list has in bytes when `auth` is replaced in it, before duplicates are dropped: a line of few
+/// bytes can stand for all that a connection has proved.
+pub(super) fn resolved_bytes(acl: &[Acl], identities: &[Identity]) -> usize {
+    let of = |who: &Identity| 4 + who.scheme.len() + who.id.len();
+    let line = |line: &Acl| match line.who.scheme.as_str() {
+        "auth" => identities.iter().map(of).sum(),
+        _ => of(&line.who),
+    };
+    acl.iter().map(line).fold(0, usize::saturating_add)
 }
 
 /// The list as it is stored: `auth` replaced by what the connection has proved, duplicates

@@ -154,7 +154,7 @@ impl TreeBuilder {
         let Some(closed) = self.open.pop() else { return };
         let node = self.nodes.get_mut(closed.id);
         (node.first_child, node.children, node.next) = (closed.first_child, closed.children, next);
-        self.lifetimes.add(closed.id, node);
+        self.lifetimes.add(closed.id, node, closed.path_bytes);
     }
 
     fn acl(&mut self, record: &Record<'_>) -> Result<AclId, Stop> {

@@ -10,30 +10,47 @@ use crate::model::SessionId;
 /// for them.
 #[derive(Default)]
 pub(super) struct Lifetimes {
-    ephemerals: HashMap<SessionId, BTreeSet<NodeId>, RandomState>,
+    ephemerals: HashMap<SessionId, Ephemerals, RandomState>,
     ephemeral_count: usize,
     /// Containers and TTL znodes that may be deleted, by the time after which they may. Those
     /// with children are not here until the last is gone.
     due: BTreeSet<(i64, NodeId)>,
 }
 
+/// Those of one session.
+#[derive(Default)]
+struct Ephemerals {
+    ids: BTreeSet<NodeId>,
+    bytes: usize,
+}
+
+/// What an ephemeral znode counts for among those of its session, in bytes: its path, and what else it
+/// takes to delete it at the end of the session.
+pub(super) fn ephemeral_bytes(path_bytes: usize) -> usize {
+    path_bytes + 64
+}
+
 impl Lifetimes {
-    /// A znode has come.
-    pub(super) fn add(&mut self, id: NodeId, node: &Node) {
+    /// A znode has come, with a path of so many bytes.
+    pub(super) fn add(&mut self, id: NodeId, node: &Node, path_bytes: usize) {
         if let Life::Ephemeral(session) = node.life() {
-            self.ephemerals.entry(session).or_default().insert(id);
+            let ephemerals = self.ephemerals.entry(session).or_default();
+            ephemerals.ids.insert(id);
+            ephemerals.bytes += ephemeral_bytes(path_bytes);
             self.ephemeral_count += 1;
         }
         self.reschedule(id, None, node.reap_after_ms());
     }
 
-    /// A znode has gone.
-    pub(super) fn remove(&mut self, id: NodeId, node: &Node) {
+    /// A znode has gone, with a path of so many bytes.
+    pub(super) fn remove(&mut self, id: NodeId, node: &Node, path_bytes: usize) {
         if let Life::Ephemeral(session) = node.life()
-            && let Some(ids) = self.ephemerals.get_mut(&session)
+            && let Some(ephemerals) = self.ephemerals.get_mut(&session)
+            && ephemerals.ids.remove(&id)
         {
-            self.ephemeral_count -= usize::from(ids.remove(&id));
-            if ids.is_empty() {
+            ephemerals.bytes -= ephemeral_bytes(path_bytes);
+            self.ephemeral_count -= 1;
+            if ephemerals.ids.is_empty() {
                 self.ephemerals.remove(&session);
             }
         }
@@ -54,7 +71,12 @@ impl Lifetimes {
     }
 
     pub(super) fn of_session(&self, session: SessionId) -> impl Iterator<Item = NodeId> {
-        self.ephemerals.get(&session).into_iter().flatten().copied()
+        self.ephemerals.get(&session).into_iter().flat_map(|of| &of.ids).copied()
+    }
+
+    /// What those of a session count for, in bytes.
+    pub(super) fn bytes_of_session(&self, session: SessionId) -> usize {
+        self.ephemerals.get(&session).map_or(0, |of| of.bytes)
     }
 
     /// The sessions that have ephemeral znodes, in no order.

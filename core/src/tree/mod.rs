@@ -181,7 +181,7 @@ impl Tree {
 
     /// What the tree takes in memory, in bytes: names, data, ACLs, and the tables around them.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes + self.acls.bytes() + self.len() * ZNODE_BYTES
+        self.bytes + self.acls.bytes() + self.quotas.bytes() + self.len() * ZNODE_BYTES
     }
 
     /// A number that two trees share if, and in practice only if, they hold the same znodes:

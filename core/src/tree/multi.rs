@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::node::{Content, Node, NodeId};
 use super::store::Tally;
-use super::{Change, Effect, Tree};
+use super::{Change, Effect, Tree, acl};
 use crate::model::limits::{MULTI_BYTES_MAX, MULTI_OPS_MAX};
 use crate::model::{Code, Op, OpResult, Refusal};
 use crate::plant::Plant;
@@ -32,7 +32,9 @@ impl Tree {
             let rule = "a transaction has at most 65536 operations";
             return Err(Refusal::new(Code::BadArguments, rule));
         }
-        if ops.iter().map(op_bytes).fold(0, usize::saturating_add) > MULTI_BYTES_MAX {
+        if ops.iter().map(|op| op_bytes(op, change)).fold(0, usize::saturating_add)
+            > MULTI_BYTES_MAX
+        {
             let rule = "a transaction has at most 1048575 bytes of paths, data and ACLs";
             return Err(Refusal::new(Code::BadArguments, rule));
         }
@@ -75,12 +77,11 @@ impl Tree {
     }
 }
 
-/// Bytes of path, data and ACL.
-fn op_bytes(op: &Op) -> usize {
+/// Bytes of path, data and ACL, with all that `auth` stands for.
+fn op_bytes(op: &Op, change: &Change<'_>) -> usize {
     match op {
         Op::Create(create) => {
-            let line = |line: &crate::model::Acl| 4 + line.who.scheme.len() + line.who.id.len();
-            let acl: usize = create.acl.iter().map(line).sum();
+            let acl = acl::resolved_bytes(&create.acl, change.identities);
             create.path.len() + create.data.as_ref().map_or(0, |data| data.len()) + acl
         }
         Op::SetData { path, data, .. } => path.len() + data.as_ref().map_or(0, |data| data.len()),

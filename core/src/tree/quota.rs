@@ -75,6 +75,13 @@ struct Quota {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Quotas {
     by_top: BTreeMap<Box<str>, Quota>,
+    /// What they take, in bytes.
+    bytes: usize,
+}
+
+/// What a quota takes, in bytes.
+fn weight(top: &str) -> usize {
+    size_of::<(Box<str>, Quota)>() + top.len()
 }
 
 impl Limits {
@@ -100,7 +107,31 @@ impl Limits {
     }
 }
 
+impl FromIterator<(Box<str>, Quota)> for Quotas {
+    fn from_iter<I: IntoIterator<Item = (Box<str>, Quota)>>(found: I) -> Quotas {
+        let mut quotas = Quotas::default();
+        found.into_iter().for_each(|(top, quota)| quotas.insert(top, quota));
+        quotas
+    }
+}
+
 impl Quotas {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn insert(&mut self, top: Box<str>, quota: Quota) {
+        self.remove(&top);
+        self.bytes += weight(&top);
+        self.by_top.insert(top, quota);
+    }
+
+    fn remove(&mut self, top: &str) {
+        if self.by_top.remove(top).is_some() {
+            self.bytes -= weight(top);
+        }
+    }
+
     /// Shows every quota that the path lies in, the nearest first.
     ///
     /// What sorts between a path and one below it begins with that path. So the last quota not
@@ -158,7 +189,7 @@ impl Quotas {
 #[cfg(test)]
 impl Quotas {
     pub(super) fn insert_unlimited(&mut self, top: &str) {
-        self.by_top.insert(top.into(), Quota::default());
+        self.insert(top.into(), Quota::default());
     }
 
     pub(super) fn tops_above<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
@@ -170,8 +201,7 @@ impl Quotas {
 impl Tree {
     /// The quotas as a restored tree has them.
     pub(super) fn recounted_quotas(&self) -> Quotas {
-        let found = self.quotas_of_znodes();
-        Quotas { by_top: found.collect() }
+        self.quotas_of_znodes().collect()
     }
 }
 
@@ -244,7 +274,7 @@ impl Tree {
         match part_of(path) {
             Some((top, Part::Limits)) => {
                 match self.lookup(path) {
-                    None => _ = self.quotas.by_top.remove(top),
+                    None => self.quotas.remove(top),
                     Some(id) => self.set_limits(top, id),
                 }
                 self.publish_usage(top);
@@ -260,7 +290,7 @@ impl Tree {
             Some(quota) => quota.limits = limits,
             None => {
                 let used = self.usage(top);
-                self.quotas.by_top.insert(top.into(), Quota { limits, used });
+                self.quotas.insert(top.into(), Quota { limits, used });
             }
         }
     }
@@ -298,7 +328,7 @@ impl Tree {
 
     /// Finds the quotas of a tree that was restored, and counts them.
     pub(crate) fn find_quotas(&mut self) {
-        self.quotas.by_top = self.quotas_of_znodes().collect();
+        self.quotas = self.quotas_of_znodes().collect();
         let tops: Vec<Box<str>> = self.quotas.by_top.keys().cloned().collect();
         tops.iter().for_each(|top| self.publish_usage(top));
     }

@@ -7,9 +7,29 @@ use super::node::{NIL, Node, NodeId};
 use super::store::successor;
 use super::write::NO_NODE;
 use super::{AclId, Tree};
+use crate::model::limits::{EPHEMERAL_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::model::{
     Acl, CONFIG_PATH, Code, Identity, Perms, ReadOp, ReadOpResult, Refusal, SessionId, Stat,
 };
+
+/// What a reply may still hold.
+struct Room {
+    names: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes what a text needs, before it is copied.
+    fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let rule = "the answers of one request have at most 64 MiB";
+        let left = self.bytes.checked_sub(bytes + 4).ok_or(Refusal::new(Code::Throttled, rule))?;
+        self.bytes = left;
+        Ok(())
+    }
+}
+
+// All ephemeral znodes of a session are told in one reply.
+const _: () = assert!(EPHEMERAL_BYTES_MAX < REPLY_BYTES_MAX);
 
 /// Znodes below which a lookup waits so seldom for memory that looking twice costs more.
 const PREFETCH_ZNODES_MIN: usize = 50_000;
@@ -69,21 +89,34 @@ impl Tree {
     /// Names of a znode's children, in no particular order, and its Stat. It needs READ.
     ///
     /// # Errors
-    /// `NoNode`, `NoAuth`; `Throttled` when there are more than are listed.
+    /// `NoNode`, `NoAuth`; `Throttled` when there are more than are listed, or their names have more
+    /// bytes than a reply.
     pub fn children(
         &self,
         identities: &[Identity],
         path: &str,
     ) -> Result<(Vec<String>, Stat), Refusal> {
+        self.children_within(identities, path, &mut self.room())
+    }
+
+    /// The same, as far as there is room for names, of which it takes what it needs.
+    fn children_within(
+        &self,
+        identities: &[Identity],
+        path: &str,
+        room: &mut Room,
+    ) -> Result<(Vec<String>, Stat), Refusal> {
         let (_, node) = self.readable(identities, path)?;
-        if node.children as usize > self.children_listed_max {
+        let Some(names_left) = room.names.checked_sub(node.children as usize) else {
             let rule = "children are listed if they are at most as many as the bound of a reply";
             return Err(Refusal::new(Code::Throttled, rule));
-        }
+        };
+        room.names = names_left;
         let mut names = Vec::with_capacity(node.children as usize);
         let mut child = node.first_child;
         while child != NIL {
             let node = self.node(child);
+            room.take(node.name().len())?;
             names.push(String::from_utf8_lossy(node.name()).into_owned());
             child = node.next;
         }
@@ -98,25 +131,42 @@ impl Tree {
         }
     }
 
-    /// Several reads of one moment; an error of one does not stop the others.
+    /// Several reads of one moment; an error of one does not stop the others. All of them together list
+    /// as many children as one may.
+    ///
+    /// # Errors
+    /// `Throttled` when the answers have more bytes than a reply: one short request can ask for the
+    /// largest znode thousands of times.
     pub fn multi_read(
         &self,
         identities: &[Identity],
         ops: &[ReadOp],
-    ) -> Vec<Result<ReadOpResult, Code>> {
-        let one = |op: &ReadOp| match op {
-            ReadOp::GetData { path } => self
-                .get_data(identities, path)
-                .map(|(data, stat)| ReadOpResult::Data { data, stat }),
-            ReadOp::Children { path } => {
-                self.children(identities, path).map(|(names, _)| ReadOpResult::Children(names))
+    ) -> Result<Vec<Result<ReadOpResult, Code>>, Refusal> {
+        let mut room = self.room();
+        let mut answers = Vec::with_capacity(ops.len());
+        for op in ops {
+            let answer = match op {
+                ReadOp::GetData { path } => self
+                    .get_data(identities, path)
+                    .map(|(data, stat)| ReadOpResult::Data { data, stat }),
+                ReadOp::Children { path } => self
+                    .children_within(identities, path, &mut room)
+                    .map(|(names, _)| ReadOpResult::Children(names)),
+            };
+            if let Ok(ReadOpResult::Data { data: Some(data), .. }) = &answer {
+                room.take(data.len())?;
             }
-        };
-        ops.iter().map(|op| one(op).map_err(|refusal| refusal.code)).collect()
+            answers.push(answer.map_err(|refusal| refusal.code));
+        }
+        Ok(answers)
+    }
+
+    fn room(&self) -> Room {
+        Room { names: self.children_listed_max, bytes: REPLY_BYTES_MAX }
     }
 
     /// Paths of a session's ephemeral znodes, sorted. The prefix is of the text, not of parts;
-    /// `None`, empty and `/` mean all.
+    /// `None`, empty and `/` mean all. They are few enough for one reply.
     pub fn ephemerals(&self, session: SessionId, prefix: Option<&str>) -> Vec<Arc<str>> {
         let prefix = prefix.filter(|prefix| *prefix != "/").unwrap_or_default();
         let paths = self.lifetimes.of_session(session).map(|id| self.path(id));

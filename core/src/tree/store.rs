@@ -92,7 +92,7 @@ impl Tree {
 
         let id = self.nodes.insert(node);
         self.index.insert(path, id);
-        self.lifetimes.add(id, self.nodes.get(id));
+        self.lifetimes.add(id, self.nodes.get(id), path.len());
         if elder != NIL {
             self.nodes.get_mut(elder).prev = id;
         }
@@ -109,7 +109,7 @@ impl Tree {
     pub(super) fn detach(&mut self, path: &str, id: NodeId, tally: Tally) -> Option<Node> {
         let node = self.nodes.remove(id)?;
         self.index.remove(path, id);
-        self.lifetimes.remove(id, &node);
+        self.lifetimes.remove(id, &node, path.len());
         if node.next != NIL {
             self.nodes.get_mut(node.next).prev = node.prev;
         }

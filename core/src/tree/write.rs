@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use super::lifetimes::ephemeral_bytes;
 use super::multi::Undo;
 use super::node::{Content, Life, Node, NodeId};
 use super::quota::Usage;
 use super::store::Tally;
 use super::{AclId, Change, Effect, EffectKind, SPECIAL_PATHS, Tree, acl, digest};
-use crate::model::limits::{DATA_BYTES_MAX, SEQUENCE_MAX};
+use crate::model::limits::{DATA_BYTES_MAX, EPHEMERAL_BYTES_MAX, SEQUENCE_MAX};
 use crate::model::{
     Acl, CONFIG_PATH, Code, Create, Op, OpResult, Perms, Refusal, Stat, validate_path,
 };
@@ -105,10 +106,18 @@ impl Tree {
         let bytes = data.map_or(0, |data| data.len() as i64);
         self.within_quotas(&path, Usage { znodes: 1, bytes })?;
         self.may_begin_quota(&path)?;
+        let life = Life::of(create.mode, change.session);
+        if matches!(life, Life::Ephemeral(_)) {
+            let before = self.lifetimes.bytes_of_session(change.session);
+            if before + ephemeral_bytes(path.len()) > EPHEMERAL_BYTES_MAX {
+                let rule = "the ephemeral znodes of a session have at most 16777216 bytes of paths, \
+                            and 64 for each";
+                return Err(Refusal::new(Code::Throttled, rule));
+            }
+        }
 
         let acl = self.acls.intern(&acl);
         let content = Content::new(name.as_bytes(), data, digest::content(&path, data));
-        let life = Life::of(create.mode, change.session);
         let node = Node::new(parent, name, content, acl.0, life, change.zxid, change.time_ms);
         let before = Tally::of(self.node(parent));
         let tally = Tally { creates: creates.saturating_add(1), pzxid: change.zxid.as_i64() };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::model::limits::WATCHES_PER_SESSION_MAX;
+use crate::model::limits::{RECURSIVE_WATCH_LEVELS_MAX, WATCHES_PER_SESSION_MAX};
 use crate::model::{AddWatchMode, Code, Identity, Refusal, SessionId, WatchKind};
 
 #[cfg(test)]
@@ -132,7 +132,8 @@ impl Watches {
     /// Leaves a watch.
     ///
     /// # Errors
-    /// `Throttled` when the session has as many as it may have.
+    /// `Throttled` when the session has as many as it may have; `BadArguments` for a recursive one too
+    /// deep in the tree.
     pub(crate) fn add(
         &mut self,
         session: SessionId,
@@ -140,6 +141,12 @@ impl Watches {
         path: &Arc<str>,
         kinds: Kinds,
     ) -> Result<(), Refusal> {
+        if kinds.intersects(Kinds::RECURSIVE)
+            && path.split('/').skip(1).nth(RECURSIVE_WATCH_LEVELS_MAX).is_some()
+        {
+            let rule = "a recursive watch is left on a path of at most 128 levels";
+            return Err(Refusal::new(Code::BadArguments, rule));
+        }
         let watcher = self.by_session.entry(session).or_insert_with(|| Watcher {
             paths: BTreeSet::new(),
             identities: Arc::clone(identities),
@@ -324,11 +331,8 @@ impl Watches {
     }
 }
 
-/// `/a/b/c` → `/a/b`, `/a`, `/`.
+/// `/a/b/c` → `/`, `/a`, `/a/b`; no deeper than a recursive watch can be.
 fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    let parts = path.rmatch_indices('/').filter_map(move |(at, _)| match at {
-        0 => None,
-        at => Some(&path[..at]),
-    });
-    parts.chain((path.len() > 1).then_some("/"))
+    let parts = path.match_indices('/').skip(1).take(RECURSIVE_WATCH_LEVELS_MAX);
+    (path.len() > 1).then_some("/").into_iter().chain(parts.map(move |(at, _)| &path[..at]))
 }

@@ -59,7 +59,22 @@ fn a_session_that_disconnects_leaves_nothing_behind() {
 
 #[test]
 fn the_ancestors_of_a_path_end_at_the_root() {
-    assert_eq!(ancestors("/a/b/c").collect::<Vec<_>>(), ["/a/b", "/a", "/"]);
+    assert_eq!(ancestors("/a/b/c").collect::<Vec<_>>(), ["/", "/a", "/a/b"]);
     assert_eq!(ancestors("/a").collect::<Vec<_>>(), ["/"]);
     assert_eq!(ancestors("/").count(), 0);
+}
+
+#[test]
+fn a_recursive_watch_is_left_where_every_change_below_looks_for_it_and_no_deeper() {
+    let mut watches = Watches::default();
+    let deepest = "/x".repeat(RECURSIVE_WATCH_LEVELS_MAX);
+    add(&mut watches, 1, &deepest, Kinds::RECURSIVE);
+    let below = deepest.clone() + &"/y".repeat(3_000);
+    assert_eq!(told(&mut watches, &below, Kinds::DATA, true), [1]);
+    assert_eq!(ancestors(&below).count(), RECURSIVE_WATCH_LEVELS_MAX + 1);
+    let deeper: Arc<str> = (deepest + "/x").into();
+    let refused = watches.add(SessionId(1), &nobody(), &deeper, Kinds::RECURSIVE);
+    assert_eq!(refused.expect_err("too deep").code, Code::BadArguments);
+    add(&mut watches, 1, &deeper, Kinds::PERSISTENT);
+    assert_eq!(told(&mut watches, &deeper, Kinds::PERSISTENT, false), [1]);
 }

@@ -168,7 +168,6 @@ impl Member {
             unapplied_bytes: 0,
             is_sated: false,
             stalled: Vec::new(),
-            fired: Vec::new(),
             serving: None,
             woken: Vec::new(),
             quota_lines: Seldom::default(),

@@ -2,7 +2,7 @@
 //! sessions that were heard of, and questions. The courier takes it all at once.
 
 use bytes::Bytes;
-use synod_core::model::{Identity, Op, SessionId, Write, Zxid};
+use synod_core::model::{Acl, Identity, Op, SessionId, Write, Zxid};
 use tokio::sync::oneshot;
 
 use crate::limits::BATCH_ENTRIES_MAX;
@@ -144,20 +144,55 @@ pub(super) fn bytes_of(identity: &Identity) -> usize {
     identity.scheme.len() + identity.id.len()
 }
 
-/// What a write counts for among the bytes that are on their way: roughly what it takes in memory.
-pub(super) fn weight(request: &Write) -> usize {
+/// What a write counts for among the bytes that are on their way: roughly what it takes in memory, there
+/// and once it is done by somebody with these identities, which is what `auth` in an ACL stands for.
+pub(super) fn weight(request: &Write, identities: &[Identity]) -> usize {
     const BASE: usize = 256;
+    const LINE: usize = 64;
+    let who = |who: &Identity| LINE + bytes_of(who);
+    let line = |line: &Acl| match line.who.scheme.as_str() {
+        "auth" => LINE + identities.iter().map(who).sum::<usize>(),
+        _ => who(&line.who),
+    };
+    let list = |acl: &[Acl]| acl.iter().map(line).sum::<usize>();
     let op = |op: &Op| match op {
-        Op::Create(create) => BASE + create.path.len() + create.data.as_ref().map_or(0, Bytes::len),
+        Op::Create(create) => {
+            let data = create.data.as_ref().map_or(0, Bytes::len);
+            BASE + create.path.len() + data + list(&create.acl)
+        }
         Op::SetData { path, data, .. } => BASE + path.len() + data.as_ref().map_or(0, Bytes::len),
         Op::Delete { path, .. } | Op::Check { path, .. } => BASE + path.len(),
     };
     match request {
         Write::Op(one) | Write::ProposeAt { op: one, .. } => op(one),
         Write::Multi(ops) => BASE + ops.iter().map(op).sum::<usize>(),
-        Write::SetAcl { path, acl, .. } => {
-            BASE + path.len() + acl.iter().map(|line| BASE + line.who.id.len()).sum::<usize>()
-        }
+        Write::SetAcl { path, acl, .. } => BASE + path.len() + list(acl),
         _ => BASE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_core::model::{Create, CreateMode, Perms};
+
+    use super::*;
+
+    #[test]
+    fn a_creation_counts_with_its_acl_and_with_what_auth_stands_for() {
+        let create = |acl| {
+            let mode = CreateMode::Persistent;
+            Write::Op(Op::Create(Create { path: "/n".into(), data: None, acl, mode }))
+        };
+        let proved: Vec<Identity> =
+            (0..60).map(|_| Identity::new("digest", "i".repeat(250))).collect();
+        let bare = weight(&create(vec![]), &proved);
+        let line = |id: &str| Acl::new(Perms::READ, "digest", id);
+        assert!(weight(&create(vec![line(&"x".repeat(10_000)); 10]), &proved) > bare + 100_000);
+        let auth = Acl::new(Perms::READ, "auth", "");
+        assert!(weight(&create(vec![auth.clone()]), &proved) > bare + 60 * 250);
+        let (path, acl) = ("/n".into(), vec![auth]);
+        let set = Write::SetAcl { path, acl, version: -1 };
+        assert!(weight(&set, &proved) > 60 * 250);
+        assert!(weight(&Write::Multi(vec![]), &proved) < 1_000);
     }
 }

@@ -91,8 +91,6 @@ pub(super) struct State {
     pub(super) is_sated: bool,
     /// Connections that wait for them to become fewer.
     pub(super) stalled: Vec<Arc<Peer>>,
-    /// Kept between calls for its capacity; empty outside of them.
-    pub(super) fired: Vec<Fired>,
     /// The connection whose turn it is: it needs no notice of what is done for it.
     pub(super) serving: Option<u64>,
     /// Whose tasks are to be woken when the lock is given back.
@@ -117,7 +115,7 @@ impl State {
                 self.commit(TERM, &entry);
             }
             Log::Replicated => {
-                let mut encoded = bytes::BytesMut::with_capacity(weight(&entry.request));
+                let mut encoded = bytes::BytesMut::with_capacity(weight(&entry.request, &[]));
                 encode_entry(&mut encoded, &entry);
                 let pinned = matches!(entry.request, Write::ExpireSession { .. });
                 let entry = encoded.freeze();
@@ -144,7 +142,13 @@ impl State {
     /// Applies an entry that is committed, tells those who watch, and answers who asked if that
     /// is a connection of this member.
     pub(super) fn commit(&mut self, term: u64, entry: &Entry) {
-        let applied = self.engine.apply(term, entry, &mut self.fired);
+        // Events first: nobody sees a change before being told of it.
+        let mut late = self.planted.is(Bug::EventsLate).then(Vec::new);
+        let (engine, mut telling) = self.telling();
+        let applied = match &mut late {
+            None => engine.apply(term, entry, &mut telling),
+            Some(late) => engine.apply(term, entry, late),
+        };
         self.warn_of_quota();
         #[cfg(feature = "testing")]
         if let Some(tap) = &self.tap {
@@ -155,7 +159,6 @@ impl State {
                 self.attached(entry.sequence, *timeout_ms, applied.result);
             }
             Write::ExpireSession { id, .. } => {
-                self.deliver();
                 match applied.result {
                     Ok(_) => {
                         if let Some(kept_back) = self.expiry_lines.may_say(Instant::now()) {
@@ -172,23 +175,18 @@ impl State {
                     }
                 }
             }
-            Write::Reap { .. } | Write::Configure { .. } => self.deliver(),
+            Write::Reap { .. } | Write::Configure { .. } => {}
             request => {
-                // Events first: nobody sees a change before being told of it.
-                let late = self.planted.is(Bug::EventsLate);
-                if !late {
-                    self.deliver();
-                }
                 let closes = matches!(request, Write::CloseSession) && applied.result.is_ok();
                 self.complete(entry, applied);
-                if late {
-                    self.deliver();
-                }
                 if closes {
                     self.unseat(entry.session, Fate::Drain);
                     self.watch_over(|watchman| watchman.forget(entry.session));
                 }
             }
+        }
+        if let Some(late) = late {
+            self.telling().1.extend(late);
         }
     }
 
@@ -268,16 +266,10 @@ impl State {
         seat.peer.outbox.end(fate);
     }
 
-    pub(super) fn deliver(&mut self) {
-        for Fired { session, event } in self.fired.drain(..) {
-            if let Some(Seat { peer, .. }) = self.seats.get(&session) {
-                count(&peer.packets_sent);
-                count(&self.counters.packets_sent);
-                if peer.outbox.event(&event) {
-                    self.woken.push(Arc::clone(peer));
-                }
-            }
-        }
+    /// The engine, and what takes its events.
+    pub(super) fn telling(&mut self) -> (&mut Engine, Telling<'_>) {
+        let State { engine, seats, woken, counters, .. } = self;
+        (engine, Telling { seats, woken, counters })
     }
 
     /// A connection's write was applied.
@@ -413,8 +405,8 @@ impl State {
         let number = self.outgoing.next_number();
         let Some(seat) = self.seats.get_mut(&session) else { return };
         seat.sequence += 1;
-        let identities: usize = seat.reader.identities.iter().map(bytes_of).sum();
-        let bytes = weight(&request) + identities;
+        let identities = &seat.reader.identities;
+        let bytes = weight(&request, identities) + identities.iter().map(bytes_of).sum::<usize>();
         let sequence = seat.sequence;
         let entry = Entry {
             session,
@@ -436,6 +428,28 @@ impl State {
         seat.unapplied_bytes += bytes;
         self.unapplied_bytes += bytes;
         self.propose(entry, clock);
+    }
+}
+
+/// Puts events into the outboxes of those whom they concern as they happen: one change can have more of
+/// them than there is memory, and an outbox has a bound.
+pub(super) struct Telling<'a> {
+    seats: &'a HashMap<SessionId, Seat, foldhash::fast::RandomState>,
+    woken: &'a mut Vec<Arc<Peer>>,
+    counters: &'a Counters,
+}
+
+impl Extend<Fired> for Telling<'_> {
+    fn extend<I: IntoIterator<Item = Fired>>(&mut self, fired: I) {
+        for Fired { session, event } in fired {
+            if let Some(Seat { peer, .. }) = self.seats.get(&session) {
+                count(&peer.packets_sent);
+                count(&self.counters.packets_sent);
+                if peer.outbox.event(&event) {
+                    self.woken.push(Arc::clone(peer));
+                }
+            }
+        }
     }
 }
 

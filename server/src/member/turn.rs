@@ -235,8 +235,9 @@ impl Member {
                 (state.engine.last_zxid(), result)
             }
             Request::Watch(watch) => {
-                let result = state.engine.watch(&seat.reader, &watch, &mut state.fired);
-                state.deliver();
+                let reader = seat.reader.clone();
+                let (engine, mut telling) = state.telling();
+                let result = engine.watch(&reader, &watch, &mut telling);
                 (state.engine.last_zxid(), result)
             }
             Request::Ping if asks && !state.planted.is(Bug::PingAtOnce) => {

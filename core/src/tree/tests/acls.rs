@@ -194,3 +194,67 @@ fn equal_lists_are_kept_once_and_forgotten_with_their_last_znode() {
 fn no_number_of_an_acl_outside_the_tree_permits_anything() {
     assert!(!Tree::new().permits(AclId(77), &[], Perms::READ));
 }
+
+/// Long lists are looked up in a table, short ones are read through.
+#[test]
+fn a_long_list_permits_what_its_lines_permit_one_by_one() {
+    let who = |scheme: &str, id: &str| Identity::new(scheme, id);
+    let askers = [
+        who("digest", "a:1"),
+        who("digest", "b:1"),
+        who("sasl", "a:1"),
+        who("sasl", "b"),
+        who("ip", "10.1.2.3"),
+        who("ip", "10.9.2.3"),
+        who("ip", "fe80::1"),
+        who("ip", "nonsense"),
+        who("x509", "CN=a"),
+        who("super", ""),
+    ];
+    let lines = [
+        ("digest", "a:1"),
+        ("digest", "b:2"),
+        ("sasl", "b"),
+        ("ip", "10.1.0.0/16"),
+        ("ip", "10.1.2.3"),
+        ("ip", "fe80::/10"),
+        ("x509", "CN=a"),
+        ("x509", "CN=b"),
+    ];
+    let mut hand = Hand::new();
+    let mut state = 1_u64;
+    for round in 0..200 {
+        let mut acl = Vec::new();
+        for (scheme, id) in lines {
+            for _ in 0..2 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let perms = (state >> 40) as u32 & 31;
+                if state >> 60 < 10 {
+                    acl.push(Acl::new(Perms(perms), scheme, id));
+                }
+            }
+        }
+        if acl.is_empty() {
+            continue;
+        }
+        let mut singly = |line: &Acl, path: &str| {
+            hand.create_with_acl(path, vec![line.clone()]).expect("valid");
+            hand.tree.acl_of(path).expect("exists")
+        };
+        let mut alone = Vec::new();
+        for (number, line) in acl.iter().enumerate() {
+            alone.push(singly(line, &format!("/{round}-{number}")));
+        }
+        let path = format!("/{round}");
+        hand.create_with_acl(&path, acl.clone()).expect("valid");
+        let all = hand.tree.acl_of(&path).expect("exists");
+        for asker in &askers {
+            for bit in 0..5 {
+                let perms = Perms(1 << bit);
+                let asker = std::slice::from_ref(asker);
+                let expected = alone.iter().any(|one| hand.tree.permits(*one, asker, perms));
+                assert_eq!(hand.tree.permits(all, asker, perms), expected, "{acl:?} {asker:?}");
+            }
+        }
+    }
+}

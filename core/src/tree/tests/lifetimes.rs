@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::limits::EPHEMERAL_BYTES_MAX;
 use EffectKind::{Created, Deleted};
 
 #[test]
@@ -156,4 +157,29 @@ fn a_nested_container_comes_after_its_child() {
     hand.create("/c");
     let kinds: Vec<_> = hand.told().into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, [Deleted, Deleted, Created]);
+}
+
+#[test]
+fn the_ephemeral_znodes_of_a_session_are_bounded() {
+    let mut hand = Hand::new();
+    let name = "e".repeat(8_000 - 64 - "/0000".len());
+    let path = |number: usize| format!("/{name}{number:04}");
+    let most = EPHEMERAL_BYTES_MAX / 8_000;
+    for number in 0..most {
+        hand.create_as(&path(number), CreateMode::Ephemeral);
+    }
+    let refusal = hand.op(&create(&path(most), CreateMode::Ephemeral)).expect_err("one too many");
+    assert_eq!(refusal.code, Code::Throttled);
+    hand.create(&path(most));
+    hand.session = SessionId(8);
+    hand.create_as(&path(most + 1), CreateMode::Ephemeral);
+    hand.session = SessionId(7);
+    hand.delete(&path(0));
+    hand.create_as(&path(0), CreateMode::Ephemeral);
+    hand.end_session();
+    assert_eq!(
+        (hand.tree.ephemeral_count(), hand.tree.lifetimes.bytes_of_session(SessionId(7))),
+        (1, 0)
+    );
+    hand.create_as(&path(0), CreateMode::Ephemeral);
 }

@@ -157,6 +157,7 @@ fn dump(tree: &Tree) -> Vec<String> {
 fn assert_sound(tree: &Tree) {
     let (mut digest_sum, mut bytes, mut ephemerals, mut znodes) = (0u64, 0, 0, 0);
     let mut below = std::collections::BTreeMap::<String, u32>::new();
+    let mut of_sessions = std::collections::BTreeMap::<SessionId, usize>::new();
     let mut children = Vec::new();
     let mut due = Vec::new();
     let mut lists = std::collections::HashSet::new();
@@ -183,6 +184,8 @@ fn assert_sound(tree: &Tree) {
         znodes += 1;
         if let Some(session) = stat.ephemeral_owner {
             ephemerals += 1;
+            *of_sessions.entry(session).or_default() +=
+                super::lifetimes::ephemeral_bytes(path.len());
             assert!(tree.ephemerals(session, None).iter().any(|one| **one == *path), "{path}");
         }
         assert_eq!(tree.stat(path), Some(stat), "{path} is found");
@@ -199,6 +202,9 @@ fn assert_sound(tree: &Tree) {
         }
         lists.insert(znode.acl.to_vec());
     });
+    for (session, bytes) in of_sessions {
+        assert_eq!(tree.lifetimes.bytes_of_session(session), bytes);
+    }
     assert_eq!(tree.digest(), digest_sum, "the digest");
     assert_eq!(tree.approximate_data_bytes(), bytes, "bytes");
     assert_eq!(tree.len(), znodes, "znodes");

@@ -148,3 +148,21 @@ fn a_transaction_that_is_too_large_is_refused_as_a_whole() {
     assert_eq!((refusal.code, refusal.index), (Code::BadArguments, None));
     assert!(hand.multi(&sets(MULTI_BYTES_MAX - 4)).is_ok());
 }
+
+/// A line of a few bytes stands for all that the connection has proved.
+#[test]
+fn what_auth_stands_for_counts_in_a_transaction() {
+    let mut hand = Hand::new();
+    for number in 0..60 {
+        hand.identities.push(Identity::new("digest", format!("{number:02}:{}", "h".repeat(250))));
+    }
+    let acl: Vec<Acl> = (1..8).map(|perms| Acl::new(Perms(perms), "auth", "")).collect();
+    let (data, mode) = (None, PersistentSequential);
+    let one = Op::Create(Create { path: "/n".into(), data, acl, mode });
+    let bytes = 7 * 60 * (4 + 6 + 3 + 250) + 7 * (4 + 2 + 8);
+    let most = MULTI_BYTES_MAX / (bytes + 2);
+    let refusal = hand.multi(&vec![one.clone(); most + 1]).expect_err("too large");
+    assert_eq!((refusal.code, refusal.index), (Code::BadArguments, None));
+    hand.multi(&vec![one; most]).expect("as large as may be");
+    assert_sound(&hand.tree);
+}

@@ -283,3 +283,16 @@ fn a_quota_is_set_on_what_can_be_counted_at_once_and_may_grow() {
     hand.set(LIMITS, "count=10");
     assert_eq!(hand.stats(), "count=10001,bytes=10001");
 }
+
+#[test]
+fn what_quotas_take_counts_until_they_are_gone() {
+    let mut hand = Hand::with(&["/zookeeper/quota/q"]);
+    let before = hand.tree.quotas.bytes();
+    hand.create_data(LIMITS, "count=9").expect("created");
+    let with = hand.tree.memory_bytes();
+    assert!(hand.tree.quotas.bytes() > before);
+    hand.set(LIMITS, "count=8");
+    assert_eq!(hand.tree.memory_bytes(), with);
+    hand.delete(LIMITS);
+    assert_eq!(hand.tree.quotas.bytes(), before);
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::limits::REPLY_BYTES_MAX;
 use crate::model::{ReadOp, ReadOpResult};
 
 fn data(hand: &Hand, path: &str) -> Option<Bytes> {
@@ -112,6 +113,7 @@ fn one_failed_read_does_not_stop_the_others() {
     let get = |path: &str| ReadOp::GetData { path: path.into() };
     let list = |path: &str| ReadOp::Children { path: path.into() };
     let answers = hand.tree.multi_read(&[], &[get("/no"), get("/closed"), list("/a"), get("/a")]);
+    let answers = answers.expect("they fit");
     let stat = hand.stat("/a");
     assert_eq!(
         answers,
@@ -122,6 +124,36 @@ fn one_failed_read_does_not_stop_the_others() {
             Ok(ReadOpResult::Data { data: Some(Bytes::from("d")), stat }),
         ]
     );
+}
+
+#[test]
+fn names_beyond_what_a_reply_may_have_are_refused() {
+    let mut hand = Hand::with(&["/p", "/q", "/q/a", "/q/b"]);
+    let name = "n".repeat(8_000);
+    for number in 0..REPLY_BYTES_MAX / 8_000 {
+        hand.create(&format!("/p/{name}{number:06}"));
+    }
+    let refusal = hand.tree.children(&[], "/p").expect_err("they do not fit");
+    let rule = "the answers of one request have at most 64 MiB";
+    assert_eq!((refusal.code, refusal.rule), (Code::Throttled, rule));
+    let list = |path: &str| ReadOp::Children { path: path.into() };
+    let listed = |tree: &Tree, ops: &[ReadOp]| -> Vec<Result<usize, Code>> {
+        let answers = tree.multi_read(&[], ops).expect("they fit");
+        let names = |answer| match answer {
+            Ok(ReadOpResult::Children(names)) => Ok(names.len()),
+            Ok(other) => panic!("{other:?}"),
+            Err(code) => Err(code),
+        };
+        answers.into_iter().map(names).collect()
+    };
+    // What one takes, the next has not.
+    assert_eq!(
+        listed(&hand.tree, &[list("/q"), list("/p"), list("/q")])[..2],
+        [Ok(2), Err(Code::Throttled)]
+    );
+    hand.tree.children_listed_max = 5;
+    let twice = [list("/q"), list("/q"), list("/q")];
+    assert_eq!(listed(&hand.tree, &twice), [Ok(2), Ok(2), Err(Code::Throttled)]);
 }
 
 /// A recursion would run out of its stack; a test has 2 MiB.
