@@ -171,23 +171,6 @@ async fn a_request_that_promises_more_than_it_brings_costs_nothing() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn what_is_not_for_clients_ends_the_connection() {
-    let server = start(config()).await;
-    // Unknown; sessions, errors and deleteContainer, which servers ask of each other; a check by
-    // itself.
-    for operation in [-10, -1, 10, 20, 23, 99, 108, 999, i32::MAX, i32::MIN, 13] {
-        let mut raw = Raw::open(&server).await;
-        raw.raw(1, operation, &[string("/"), vec![0; 16]].concat()).await;
-        if let Some((xid, zxid, error)) = raw.header().await {
-            let expected = (1, -1, Code::Unimplemented.number());
-            assert_eq!((xid, zxid, error), expected, "operation {operation}");
-            raw.closed().await;
-        }
-    }
-    server.stop().await;
-}
-
 /// A client of TLS that says what it is told to.
 async fn dial_tls(server: &Server, authority: &Authority) -> TlsStream<TcpStream> {
     let ca = CertificateDer::from_pem_file(authority.file()).expect("is PEM");

@@ -132,18 +132,28 @@ async fn missed_events_come_before_the_reply_to_set_watches() {
 async fn an_unknown_operation_ends_the_connection_and_not_the_session() {
     let server = start(config()).await;
     let mut raw = Raw::open(&server).await;
-    // Unknown; deleteContainer and createSession, which are no client's; check outside of a multi.
-    let check = [string("/"), vec![0; 4]].concat();
-    for (operation, body) in
-        [(999, vec![]), (20, [string("/"), vec![0; 4]].concat()), (-10, vec![0; 4]), (13, check)]
-    {
+    let body = [string("/"), vec![0; 16]].concat();
+    for (operation, what) in [
+        (0, "an event, which servers send"),
+        (10, "none that any version has"),
+        (23, "none that any version has"),
+        (99, "none that any version has"),
+        (108, "none that any version has"),
+        (999, "none that any version has"),
+        (i32::MAX, "the highest number"),
+        (i32::MIN, "the lowest number"),
+        (-1, "an error, which servers write down"),
+        (-10, "createSession, which is no client's"),
+        (20, "deleteContainer, which is no client's"),
+        (13, "check outside of a multi"),
+    ] {
         raw.raw(77, operation, &body).await;
-        assert_eq!(raw.header().await, Some((77, -1, Code::Unimplemented.number())));
+        assert_eq!(raw.header().await, Some((77, -1, Code::Unimplemented.number())), "{what}");
         raw.closed().await;
         let resume = raw.resume();
         let mut next = Raw::dial(&server).await;
         let welcome = next.hello(&resume).await.expect("is answered");
-        assert_eq!(welcome.session, resume.session);
+        assert_eq!(welcome.session, resume.session, "{what}");
         next.welcome = Some(welcome);
         raw = next;
     }
