@@ -4,29 +4,35 @@
 
 mod common;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use common::certificates::Authority;
+use common::cluster::{admin, secure};
 use common::{PATIENCE, Raw, children, config, create, get, new_session, start, word};
 use synod_core::client::Client;
 use synod_core::model::{Code, CreateMode, Request};
 use synod_server::{Config, Limits, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// More than any of these tests may cost.
 const GROWTH_BYTES_MAX: usize = 64 << 20;
+
+/// Half handshakes at each of three ports, a thousand in all. Both of their ends are in this process:
+/// with more at once it would not do with the 1,024 descriptors that it has by default.
+const HALVES: usize = 334;
 
 /// Resident memory of this process, in bytes.
 fn resident_bytes() -> usize {
@@ -87,34 +93,97 @@ async fn what_is_no_tls_is_closed_and_others_are_served() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_handshakes_by_the_hundred_end_in_time_and_hold_nobody_up() {
-    let _turn = TURN.lock().await;
-    let authority = Authority::new();
-    let limits = Limits::default();
-    let secure = start(Config { tls: Some(authority.server()), limits, ..config() }).await;
-    let plain = start(Config { limits, ..config() }).await;
-    let before = resident_bytes();
+/// Begins so many handshakes, in these ways in turn, and goes on with none.
+async fn begin_halves(address: SocketAddr, ways: &[Vec<u8>]) -> Vec<TcpStream> {
     let mut halves = Vec::new();
-    for number in 0..300 {
-        let server = if number % 2 == 0 { &secure } else { &plain };
-        let mut stream = TcpStream::connect(server.local_addr()).await.expect("connects");
-        let begun: &[u8] = if number % 2 == 0 { b"\x16\x03\x01\x02\x00\x01" } else { &[0, 0, 0] };
-        stream.write_all(&begun[..number % begun.len()]).await.expect("is taken");
+    for (number, way) in (0..HALVES).zip(ways.iter().cycle()) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Members bound those of one address.
+        let host = Ipv4Addr::new(127, 0, 0, 2 + (number / 50) as u8);
+        socket.bind((host, 0).into()).expect("is loopback");
+        let mut stream = socket.connect(address).await.expect("connects");
+        stream.write_all(way).await.expect("is taken");
         halves.push(stream);
     }
-    others_are_served(&plain).await;
-    let mut client = dial_tls(&secure, &authority).await;
-    assert_eq!(ask(&mut client, b"ruok").await, "imok");
-    let growth = resident_bytes().saturating_sub(before);
-    assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes for 300 half handshakes");
+    halves
+}
+
+async fn until_all_closed(halves: Vec<TcpStream>) {
     for mut stream in halves {
         timeout(PATIENCE, until_closed(&mut stream)).await.expect("ends in time");
     }
-    let mntr = word(&plain, "mntr").await;
-    assert!(mntr.contains("zk_unsuccessful_handshake\t150\n"), "{mntr}");
-    secure.stop().await;
-    plain.stop().await;
+}
+
+fn assert_all_failed(mntr: &str) {
+    for counted in ["unsuccessful_handshake", "connection_drop_count"] {
+        assert!(mntr.contains(&format!("zk_{counted}\t{HALVES}\n")), "{mntr}");
+    }
+}
+
+/// None at all, a part and the whole of what begins a handshake of TLS.
+fn ways_of_tls(authority: &Authority) -> [Vec<u8>; 3] {
+    let name = "127.0.0.1".try_into().expect("is a name");
+    let mut client = ClientConnection::new(believing(authority), name).expect("is a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("there is room");
+    [Vec::new(), hello[..6].to_vec(), hello]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_handshakes_end_in_time_and_hold_nobody_up() {
+    let _turn = TURN.lock().await;
+    let limits = Limits { handshake: Duration::from_secs(3), ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    let before = resident_bytes();
+    let ways = [Vec::new(), vec![0], vec![0; 3], [int(44), vec![0; 43]].concat()];
+    let halves = begin_halves(server.local_addr(), &ways).await;
+    others_are_served(&server).await;
+    let growth = resident_bytes().saturating_sub(before);
+    assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes for {HALVES} half handshakes");
+    until_all_closed(halves).await;
+    assert_all_failed(&word(&server, "mntr").await);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_handshakes_of_tls_end_in_time_and_hold_nobody_up() {
+    let _turn = TURN.lock().await;
+    let authority = Authority::new();
+    let limits = Limits { handshake: Duration::from_secs(3), ..Limits::default() };
+    let server = start(Config { tls: Some(authority.server()), limits, ..config() }).await;
+    let before = resident_bytes();
+    let halves = begin_halves(server.local_addr(), &ways_of_tls(&authority)).await;
+    let servers = format!("zks://{}", server.local_addr());
+    let other = Client::builder().servers(servers).tls(authority.client());
+    let other = other.connect_timeout(PATIENCE).connect().await.expect("connects, in time");
+    other.get("/").await.expect("is there, in time");
+    let growth = resident_bytes().saturating_sub(before);
+    assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes for {HALVES} half handshakes");
+    until_all_closed(halves).await;
+    let mut asking = dial_tls(&server, &authority).await;
+    assert_all_failed(&ask(&mut asking, b"mntr").await);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_handshakes_at_the_port_of_members_end_in_time_and_hold_nobody_up() {
+    let _turn = TURN.lock().await;
+    let authority = Authority::new();
+    let files = authority.member(&authority);
+    let folder = tempfile::tempdir().expect("can be made");
+    let (config, address) = secure(&folder, &files);
+    let server = start(config).await;
+    Raw::when_led(&server).await;
+    let before = resident_bytes();
+    let peer = address.parse().expect("is an address");
+    let halves = begin_halves(peer, &ways_of_tls(&authority)).await;
+    let mut other = admin(&address, &files).timeout(PATIENCE);
+    other.status().await.expect("is told, in time");
+    others_are_served(&server).await;
+    let growth = resident_bytes().saturating_sub(before);
+    assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes for {HALVES} half handshakes");
+    until_all_closed(halves).await;
+    server.stop().await;
 }
 
 /// Bodies that promise more than they bring, or less than nothing, by their operation.
@@ -171,8 +240,8 @@ async fn a_request_that_promises_more_than_it_brings_costs_nothing() {
     server.stop().await;
 }
 
-/// A client of TLS that says what it is told to.
-async fn dial_tls(server: &Server, authority: &Authority) -> TlsStream<TcpStream> {
+/// A client of TLS that believes that authority.
+fn believing(authority: &Authority) -> Arc<ClientConfig> {
     let ca = CertificateDer::from_pem_file(authority.file()).expect("is PEM");
     let mut roots = RootCertStore::empty();
     roots.add(ca).expect("is an authority");
@@ -182,9 +251,14 @@ async fn dial_tls(server: &Server, authority: &Authority) -> TlsStream<TcpStream
         .expect("are known")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// One that says what it is told to.
+async fn dial_tls(server: &Server, authority: &Authority) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(server.local_addr()).await.expect("connects");
     let name = "127.0.0.1".try_into().expect("is a name");
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let connecting = TlsConnector::from(believing(authority)).connect(name, stream);
     timeout(PATIENCE, connecting).await.expect("in time").expect("shakes hands")
 }
 

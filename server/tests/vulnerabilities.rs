@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::certificates::Authority;
-use common::cluster::durable;
+use common::cluster::{admin, secure};
 use common::{PATIENCE, Raw, config, create, delete, start, watch};
 use synod_core::client::Client;
 use synod_core::model::{
@@ -16,7 +16,7 @@ use synod_core::model::{
     Write,
 };
 use synod_server::admin::Admin;
-use synod_server::tls::{ClientTls, TlsFiles};
+use synod_server::tls::ClientTls;
 use synod_server::{Config, Sasl, SaslUsers, Server};
 use tokio::io::AsyncReadExt;
 use tracing_subscriber::fmt::MakeWriter;
@@ -67,31 +67,18 @@ async fn cve_2019_0201_an_acl_is_shown_to_those_who_may_read_and_its_hashes_to_t
 #[tokio::test]
 async fn cve_2023_44981_nobody_speaks_for_a_member_without_a_certificate_of_its_authority() {
     let (authority, foreign) = (Authority::new(), Authority::new());
-    let files = |authority: &Authority, trusted: &Authority| {
-        let signed = authority.sign("member", &["127.0.0.1"]);
-        TlsFiles { ca: trusted.file(), certificate: signed.certificate, key: signed.key }
-    };
-    let peer = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = peer.local_addr().expect("is bound").to_string();
-    drop(peer);
+    let own = authority.member(&authority);
     let folder = tempfile::tempdir().expect("can be made");
-    let mut config = durable(&folder);
-    let member = config.member.as_mut().expect("is durable");
-    member.peer_listen = Some(address.clone());
-    member.tls = Some(files(&authority, &authority));
+    let (config, address) = secure(&folder, &own);
     let server = start(config).await;
-    let over = |files: &TlsFiles| {
-        let net = synod_server::tls::Tls::over(Arc::new(synod_server::net::Tcp), files);
-        Arc::new(net.expect("good files"))
-    };
-    let admin = || Admin::new(&address).expect("an address").timeout(Duration::from_secs(2));
-    admin().status().await.expect_err("shows no certificate");
-    let forged = files(&foreign, &authority);
-    admin().net(over(&forged)).status().await.expect_err("shows one of another authority");
-    let own = files(&authority, &authority);
+    let brief = Duration::from_secs(2);
+    let mut unproved = Admin::new(&address).expect("an address").timeout(brief);
+    unproved.status().await.expect_err("shows no certificate");
+    let mut forged = admin(&address, &foreign.member(&authority)).timeout(brief);
+    forged.status().await.expect_err("shows one of another authority");
     let founded = async {
         loop {
-            let status = admin().net(over(&own)).status().await;
+            let status = admin(&address, &own).timeout(brief).status().await;
             if let Ok(status) = status
                 && status.leader.is_some()
             {

@@ -9,7 +9,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use synod_core::client::Tls;
-use synod_server::tls::ClientTls;
+use synod_server::tls::{ClientTls, TlsFiles};
 use tempfile::TempDir;
 
 static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
@@ -93,6 +93,12 @@ impl Authority {
     /// The same; its clients show certificates of this authority.
     pub(crate) fn strict_server(&self) -> ClientTls {
         ClientTls { client_ca: Some(self.file()), ..self.server() }
+    }
+
+    /// What a member on loopback is told, which believes members of that authority.
+    pub(crate) fn member(&self, trusted: &Authority) -> TlsFiles {
+        let Signed { certificate, key } = self.sign("member", &["127.0.0.1"]);
+        TlsFiles { ca: trusted.file(), certificate, key }
     }
 
     /// What a client is told that shows no certificate.

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use synod_server::admin::Admin;
 use synod_server::net::{Listener, Net, NetFuture, Stream, Tcp};
+use synod_server::tls::{Tls, TlsFiles};
 use synod_server::{Config, Founding, Keeping, MemberConfig, Sasl, Server, Timing};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -34,6 +36,23 @@ pub(crate) fn durable(folder: &TempDir) -> Config {
         words: "*".parse().expect("is all"),
         ..config()
     }
+}
+
+/// The same, and others reach it at that address, by TLS.
+pub(crate) fn secure(folder: &TempDir, files: &TlsFiles) -> (Config, String) {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+    let address = free.expect("a free port").to_string();
+    let mut config = durable(folder);
+    let member = config.member.as_mut().expect("is durable");
+    member.peer_listen = Some(address.clone());
+    member.tls = Some(files.clone());
+    (config, address)
+}
+
+/// Administration of who reaches members by what these files hold now.
+pub(crate) fn admin(address: &str, files: &TlsFiles) -> Admin {
+    let net = Tls::over(Arc::new(Tcp), files).expect("good files");
+    Admin::new(address).expect("an address").net(Arc::new(net))
 }
 
 /// What a member says that it is.
