@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::certificates::Authority;
-use common::cluster::durable;
+use common::cluster::{admin, durable, secure};
 use common::{PATIENCE, config, start};
 use synod_core::client::{Client, Notice, ServerKind, Tls};
 use synod_core::model::{Acl, Code, Error, Perms};
@@ -204,6 +204,32 @@ async fn a_certificate_that_is_replaced_counts_for_those_who_come_after() {
     new.create("/a", "1").await.expect("is created");
     assert_eq!(&old.get("/a").await.expect("goes on").0[..], b"1");
     refused(&server, before.client(), "UnknownIssuer").await;
+    server.stop().await;
+}
+
+/// It takes as long as the member waits before it looks at the files again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_replaced_counts_for_members_who_come_after() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let (files, new) = (before.member(&before), after.member(&after));
+    let folder = tempfile::tempdir().expect("can be made");
+    let (config, address) = secure(&folder, &files);
+    let server = start(config).await;
+    // These do not look at their files again.
+    let (mut own, mut other) = (admin(&address, &files), admin(&address, &new));
+    own.status().await.expect("is one of them");
+    other.status().await.expect_err("is another's");
+    let replaced = [(&new.key, &files.key), (&new.certificate, &files.certificate)];
+    for (from, to) in replaced.into_iter().chain([(&new.ca, &files.ca)]) {
+        std::fs::copy(from, to).expect("copies");
+    }
+    let taken = async {
+        while other.status().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("is looked at in time");
+    own.status().await.expect_err("is another's by now");
     server.stop().await;
 }
 
