@@ -6,8 +6,10 @@ mod common;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use common::{Raw, children, config, create, exists, get, set, start, watch};
+use common::{Raw, children, config, create, exists, get, new_session, set, start, watch};
 use synod_core::model::{AddWatchMode, CreateMode, Rearm, Request, WatchRequest};
+use synod_core::wire::ConnectRequest;
+use synod_server::limits::{EVENT_BYTES_MAX, TOTAL_OUTPUT_BYTES_MAX};
 use synod_server::{Config, Limits, Server};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -176,6 +178,56 @@ async fn too_many_events_cut_the_connection_and_the_session_lives_on() {
     let resume = deaf.resume();
     assert_eq!(again.hello(&resume).await.expect("is answered").session, resume.session);
     again.call(&exists("/mine", false)).await.expect("lives");
+    server.stop().await;
+}
+
+/// Each has as many events as it may: the bound is that of one, or what there may be together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_that_never_read_cost_what_they_may_and_hold_nobody_up() {
+    for (watchers, total_output_bytes_max) in [(4, TOTAL_OUTPUT_BYTES_MAX), (24, 48 << 20)] {
+        never_read_events(watchers, total_output_bytes_max).await;
+    }
+}
+
+async fn never_read_events(watchers: usize, total_output_bytes_max: usize) {
+    let _turn = TURN.lock().await;
+    let limits = Limits { total_output_bytes_max, ..Limits::default() };
+    // They say nothing all the while, and are to lose no session by that.
+    let session_timeout_ms_max = Some(3_600_000);
+    let server = start(Config { limits, session_timeout_ms_max, ..config() }).await;
+    let path = format!("/{}", "x".repeat(8_000));
+    let mut other = Raw::open(&server).await;
+    other.call(&create(&path, b"", CreateMode::Persistent)).await.expect("is created");
+    let hello = ConnectRequest { timeout_ms: i32::MAX, ..new_session() };
+    let mut deaf = Vec::new();
+    for number in 0..watchers {
+        let mut raw = Raw::open_at_last(&server, &hello).await;
+        let watch = match number % 2 {
+            0 => watch("/", AddWatchMode::PersistentRecursive),
+            _ => watch(&path, AddWatchMode::Persistent),
+        };
+        raw.call(&watch).await.expect("is left");
+        deaf.push(raw);
+    }
+    let before = resident_bytes();
+    // A buffer that grows has room for up to as much again.
+    let most = 2 * total_output_bytes_max.min(watchers * EVENT_BYTES_MAX) + (64 << 20);
+    let mut events = 0;
+    while !common::word(&server, "mntr").await.contains("zk_watch_count\t0\n") {
+        for _ in 0..200 {
+            other.call(&set(&path, b"")).await.expect("is set");
+            other.call(&exists(&path, false)).await.expect("is there");
+        }
+        events += 200;
+        let growth = resident_bytes().saturating_sub(before);
+        assert!(growth <= most, "{growth} bytes for {watchers} that do not read");
+        assert!(events < 20_000, "the server keeps what nobody reads");
+    }
+    for raw in deaf {
+        let mut again = Raw::dial(&server).await;
+        let resumed = again.hello(&raw.resume()).await.expect("is answered");
+        assert_eq!(resumed.session, raw.resume().session, "it lives on");
+    }
     server.stop().await;
 }
 
