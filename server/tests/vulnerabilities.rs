@@ -4,11 +4,12 @@
 mod common;
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::certificates::Authority;
-use common::cluster::{admin, secure};
+use common::cluster::{admin, durable, secure};
 use common::{PATIENCE, Raw, config, create, delete, start, watch};
 use synod_core::client::Client;
 use synod_core::model::{
@@ -188,16 +189,56 @@ impl MakeWriter<'_> for Logged {
 
 /// A client logged its configuration, with passwords in it.
 #[tokio::test]
-async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
+async fn cve_2026_24308_neither_side_logs_or_shows_or_keeps_what_is_secret() {
     let logged = Logged::default();
     let layer = tracing_subscriber::fmt::layer().with_writer(logged.clone()).with_ansi(false);
     tracing_subscriber::registry().with(layer).init();
+    let folder = tempfile::tempdir().expect("can be made");
+    let mut member = durable(&folder);
+    member.member.as_mut().expect("is durable").keeping.snapshot_entries = 1;
+    for config in [config(), member] {
+        logged.0.lock().expect("no panic").clear();
+        nothing_secret_is_logged_or_shown(config, &logged).await;
+    }
+    for prefix in ["log-", "snapshot-", ""] {
+        let kept = Kept::of(folder.path(), prefix);
+        assert!(kept.has("mine") && kept.has("ann:"), "{prefix}: they are looked through");
+        for secret in CLEAR_TEXTS {
+            assert!(!kept.has(secret), "{secret} is in the data folder");
+        }
+    }
+}
+
+/// What clients prove themselves by. (The log of a member has hashes of them, for ACLs have.)
+const CLEAR_TEXTS: [&str; 6] =
+    ["swordfish", "opensesame", "super:test", "mellon", "friend", "rspauth"];
+
+/// What is in the files of a member whose names begin with that, one behind the other.
+struct Kept(Vec<u8>);
+
+impl Kept {
+    fn of(folder: &Path, prefix: &str) -> Kept {
+        let entries = std::fs::read_dir(folder).expect("is a folder").map_while(Result::ok);
+        let names = entries.map(|entry| entry.file_name());
+        let names = names.filter(|name| name.to_string_lossy().starts_with(prefix));
+        // One of a member that runs may be gone by then.
+        let files = names.filter_map(|name| std::fs::read(folder.join(name)).ok());
+        Kept(files.flatten().collect())
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.0.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+}
+
+async fn nothing_secret_is_logged_or_shown(config: Config, logged: &Logged) {
     let super_digest = Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU=".to_owned());
     let mut users = SaslUsers::default();
     users.insert("cat", "mellon").expect("is a name");
     let sasl = Some(Sasl { users, required: false, super_user: None });
     let words = "stmk".parse().expect("is a word");
-    let told = Config { super_digest, sasl, words, ..config() };
+    let told = Config { super_digest, sasl, words, ..config };
+    let folder = told.member.as_ref().map(|member| member.data.clone());
     let shown = format!("{told:?}");
     let server = Server::start(told).await.expect("starts");
     let mut traced = Raw::dial(&server).await;
@@ -207,6 +248,7 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     assert_eq!(mask, i64::MAX.to_string(), "all that can be traced is");
     let servers = server.local_addr().to_string();
     let builder = || Client::builder().servers(servers.as_str());
+    Raw::when_led(&server).await;
     let refused = builder().sasl_digest("cat", "friend").connect().await;
     let refused = format!("{0} {0:?}", refused.expect_err("is another's"));
     let builder = builder().sasl_digest("cat", "mellon").auth_digest("ann", "swordfish");
@@ -217,6 +259,14 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     let mut resumed = Raw::open(&server).await;
     resumed.call(&auth("bob:opensesame")).await.expect("never fails");
     let password = resumed.welcome.as_ref().expect("has a session").password.clone();
+    if let Some(folder) = folder {
+        let snapshot = async {
+            while !Kept::of(&folder, "snapshot-").has("mine") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, snapshot).await.expect("is made in time");
+    }
     client.close().await.expect("closes");
     server.stop().await;
     let log = String::from_utf8(logged.0.lock().expect("no panic").clone()).expect("is text");
@@ -228,8 +278,7 @@ async fn cve_2026_24308_neither_side_logs_or_shows_what_is_secret() {
     let text = format!("{password:?}");
     let text = text.trim_start_matches('b').trim_matches('"');
     assert!(!refused.contains("friend"), "{refused}");
-    let digests = ["swordfish", "opensesame", "super:test", "D/InIHSb"];
-    for secret in digests.into_iter().chain(["mellon", "friend", "rspauth", &hex, &list, text]) {
+    for secret in CLEAR_TEXTS.into_iter().chain(["D/InIHSb", &hex, &list, text]) {
         assert!(!log.contains(secret), "{secret} in {log}");
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
