@@ -1,7 +1,8 @@
 //! Changes of the members that connections ask for: who may, and what they are answered. The change
 //! itself is replication's.
 
-use synod_core::model::{CONFIG_PATH, Code, Read, Reconfig, Refusal, SessionId, Zxid};
+use synod_core::engine::Reader;
+use synod_core::model::{CONFIG_PATH, Code, Identity, Read, Reconfig, Refusal, SessionId, Zxid};
 use synod_core::wire::Shape;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -72,8 +73,12 @@ impl Member {
         let seat = state.seats.get_mut(&session);
         if let Some(seat) = seat.filter(|seat| seat.attachment == asked.attachment) {
             let read = Read::GetData { path: CONFIG_PATH.into(), watch: false };
+            // Whoever may change the members is told who they are, as by ZooKeeper: that it may not
+            // read them would look as if nothing was changed.
+            let identities = [Identity::new("super", "")].into();
+            let reader = Reader { session, identities };
             match outcome {
-                Some(Ok(())) => seat.reconfigured(state.engine.read(&seat.reader, &read)),
+                Some(Ok(())) => seat.reconfigured(state.engine.read(&reader, &read)),
                 Some(Err(code)) => seat.reconfigured(Err(Refusal::new(code, code.rule()))),
                 None => {
                     state.engine.disconnect(session);
