@@ -9,11 +9,15 @@ use synod_core::model::{
 };
 
 use crate::table::{
-    Case, Change, Named, cases, changes, create_op, delete_op, exists, grants, missed, names, op,
-    permitted, set_acl,
+    Case, Change, Named, cases, changes, comings_and_goings, create_op, delete_op, grants, missed,
+    names, op, permitted, set_acl,
 };
 
 const ADDRESS: &str = "10.1.2.3";
+
+/// What is asked about, and the znode above it.
+const PATH: &str = "/top/a";
+const TOP: &str = "/top";
 
 /// Who may do everything, and who asks.
 const ROOT: SessionId = SessionId(1);
@@ -37,6 +41,7 @@ impl Bench {
         }
         let asker = bench.identities(ASKER);
         bench.engine.set_identities(ASKER, &asker);
+        bench.must(ROOT, &op(create_op(TOP, CreateMode::Persistent, Acl::open())));
         bench
     }
 
@@ -73,12 +78,17 @@ impl Bench {
     }
 
     /// A znode with that list, and its child, which everybody may use.
-    fn plant(&mut self, path: &str, named: &Named, perms: Perms) {
+    fn plant(&mut self, named: &Named, perms: Perms) {
         let creator = if named.is_creator { ASKER } else { ROOT };
-        self.must(creator, &op(create_op(path, CreateMode::Persistent, Acl::open())));
-        let old = create_op(&format!("{path}/old"), CreateMode::Persistent, Acl::open());
+        self.must(creator, &op(create_op(PATH, CreateMode::Persistent, Acl::open())));
+        let old = create_op(&format!("{PATH}/old"), CreateMode::Persistent, Acl::open());
         self.must(creator, &op(old));
-        self.must(creator, &set_acl(path, named.list(perms)));
+        self.must(creator, &set_acl(PATH, named.list(perms)));
+    }
+
+    /// Whether who asks is told of it.
+    fn told(&self) -> bool {
+        self.fired.iter().any(|fired| fired.session == ASKER && &*fired.event.path == PATH)
     }
 }
 
@@ -86,10 +96,10 @@ impl Bench {
 fn each_operation_needs_its_own_permission_and_no_other() {
     for named in names(ADDRESS) {
         for perms in grants() {
-            for place in 0..cases("/a").len() {
+            for place in 0..cases(PATH).len() {
                 let mut bench = Bench::new(named.proved.clone());
-                bench.plant("/a", &named, perms);
-                let Case { name, request, needs, .. } = cases("/a").swap_remove(place);
+                bench.plant(&named, perms);
+                let Case { name, request, needs, .. } = cases(PATH).swap_remove(place);
                 let answer = bench.ask(ASKER, &request);
                 let expected = needs.met_by(perms);
                 assert_eq!(permitted(&answer), expected, "{name} with {perms:?} by {named:?}");
@@ -101,10 +111,10 @@ fn each_operation_needs_its_own_permission_and_no_other() {
 #[test]
 fn the_superuser_needs_no_permission() {
     let named = names(ADDRESS).swap_remove(3);
-    for place in 0..cases("/a").len() {
+    for place in 0..cases(PATH).len() {
         let mut bench = Bench::new(Some(Identity::new("super", "")));
-        bench.plant("/a", &named, Perms(0));
-        let Case { name, request, .. } = cases("/a").swap_remove(place);
+        bench.plant(&named, Perms(0));
+        let Case { name, request, .. } = cases(PATH).swap_remove(place);
         assert!(permitted(&bench.ask(ASKER, &request)), "{name}");
     }
 }
@@ -113,15 +123,15 @@ fn the_superuser_needs_no_permission() {
 fn a_change_is_told_to_who_may_read_when_it_happens() {
     for named in names(ADDRESS) {
         for perms in grants() {
-            for place in 0..changes("/a").len() {
+            for place in 0..changes(PATH).len() {
                 let mut bench = Bench::new(named.proved.clone());
-                bench.plant("/a", &named, Perms::ALL);
-                let Change { name, leave, change } = changes("/a").swap_remove(place);
+                bench.plant(&named, Perms::ALL);
+                let Change { name, leave, change } = changes(PATH).swap_remove(place);
                 bench.must(ASKER, &leave);
                 let setter = if named.is_creator { ASKER } else { ROOT };
-                bench.must(setter, &set_acl("/a", named.list(perms)));
+                bench.must(setter, &set_acl(PATH, named.list(perms)));
                 bench.must(ROOT, &change);
-                let told = bench.fired.iter().any(|fired| fired.session == ASKER);
+                let told = bench.told();
                 let expected = perms.intersects(Perms::READ);
                 assert_eq!(told, expected, "{name} with {perms:?} by {named:?}");
             }
@@ -133,11 +143,11 @@ fn a_change_is_told_to_who_may_read_when_it_happens() {
 fn what_was_missed_is_told_to_who_may_read() {
     for named in names(ADDRESS) {
         for perms in grants() {
-            for (name, request) in missed("/a") {
+            for (name, request) in missed(PATH) {
                 let mut bench = Bench::new(named.proved.clone());
-                bench.plant("/a", &named, perms);
+                bench.plant(&named, perms);
                 bench.must(ASKER, &request);
-                let told = bench.fired.iter().any(|fired| fired.session == ASKER);
+                let told = bench.told();
                 let expected = perms.intersects(Perms::READ);
                 assert_eq!(told, expected, "{name} with {perms:?} by {named:?}");
             }
@@ -149,19 +159,20 @@ fn what_was_missed_is_told_to_who_may_read() {
 fn that_a_znode_comes_and_goes_is_told_by_its_own_list() {
     for named in names(ADDRESS).into_iter().filter(|named| !named.is_creator) {
         for perms in grants() {
-            let expected = perms.intersects(Perms::READ);
-            let mut bench = Bench::new(named.proved.clone());
-            let watched = exists("/a", true);
-            for change in [
-                op(create_op("/a", CreateMode::Persistent, named.list(perms))),
-                op(delete_op("/a")),
-            ] {
-                // Before, it is not there: anybody may ask. After, only who may read.
-                let _ = bench.ask(ASKER, &watched);
-                bench.fired.clear();
-                bench.must(ROOT, &change);
-                let told = bench.fired.iter().any(|fired| fired.session == ASKER);
-                assert_eq!(told, expected, "{change:?} with {perms:?} by {named:?}");
+            for (name, watched) in comings_and_goings(PATH) {
+                let expected = perms.intersects(Perms::READ);
+                let mut bench = Bench::new(named.proved.clone());
+                for change in [
+                    op(create_op(PATH, CreateMode::Persistent, named.list(perms))),
+                    op(delete_op(PATH)),
+                ] {
+                    // Before, it is not there: anybody may ask. After, only who may read.
+                    let _ = bench.ask(ASKER, &watched);
+                    bench.fired.clear();
+                    bench.must(ROOT, &change);
+                    let told = bench.told();
+                    assert_eq!(told, expected, "{name}, {change:?} with {perms:?} by {named:?}");
+                }
             }
         }
     }

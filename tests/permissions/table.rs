@@ -235,7 +235,7 @@ pub(crate) fn names(address: &str) -> Vec<Named> {
         is_creator: true,
         ..named.clone()
     };
-    let (proves_digest, proves_sasl) = (auth(&digest), auth(&sasl));
+    let [proves_digest, proves_sasl, proves_x509] = [&digest, &sasl, &x509].map(auth);
     vec![
         Named { proved: None, ..of("world", "anyone", &[]) },
         Named { proved: None, ..of("ip", address, &[elsewhere, ("sasl", address)]) },
@@ -245,6 +245,7 @@ pub(crate) fn names(address: &str) -> Vec<Named> {
         x509,
         proves_digest,
         proves_sasl,
+        proves_x509,
     ]
 }
 
@@ -271,12 +272,21 @@ pub(crate) struct Change {
     pub(crate) change: Request,
 }
 
-/// Every kind of watch and change of the znode at `path`, whose ACL counts for the event.
+fn above(path: &str) -> &str {
+    path.rsplit_once('/').expect("is a path").0
+}
+
+fn stay(path: &str, mode: AddWatchMode) -> Request {
+    watch(WatchRequest::Add { path: path.into(), mode })
+}
+
+/// Every kind of watch and change of the znode at `path`, whose ACL counts for the event. That of
+/// the znode above it permits everybody everything.
 pub(crate) fn changes(path: &str) -> Vec<Change> {
     let (new, old) = (format!("{path}/new"), format!("{path}/old"));
-    let stay = |mode| watch(WatchRequest::Add { path: path.into(), mode });
-    let persistent = || stay(AddWatchMode::Persistent);
-    let recursive = || stay(AddWatchMode::PersistentRecursive);
+    let persistent = || stay(path, AddWatchMode::Persistent);
+    let recursive = || stay(path, AddWatchMode::PersistentRecursive);
+    let from_above = || stay(above(path), AddWatchMode::PersistentRecursive);
     let create = || op(create_op(&new, CreateMode::Persistent, Acl::open()));
     let change = |name, leave, change| Change { name, leave, change };
     vec![
@@ -288,7 +298,20 @@ pub(crate) fn changes(path: &str) -> Vec<Change> {
         change("persistent, child created", persistent(), create()),
         change("persistent, child deleted", persistent(), op(delete_op(&old))),
         change("recursive, data changed", recursive(), op(set_op(path))),
+        change("recursive from above, data changed", from_above(), op(set_op(path))),
+        change(
+            "recursive from above, deleted",
+            from_above(),
+            multi(vec![delete_op(&old), delete_op(path)]),
+        ),
     ]
+}
+
+/// What leaves watches that see the znode at `path` come and go. For the first one who may not read
+/// it is refused while it is there.
+pub(crate) fn comings_and_goings(path: &str) -> [(&'static str, Request); 2] {
+    let from_above = stay(above(path), AddWatchMode::PersistentRecursive);
+    [("exists", exists(path, true)), ("recursive from above", from_above)]
 }
 
 /// What leaves watches again that have missed a change: of the data, of the znode's creation, of its

@@ -1,159 +1,29 @@
-//! The table, asked over the wire. (Who shows a certificate needs TLS: the tests of the server have
-//! that identity.)
+//! The table, asked over the wire.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{SocketAddr, TcpListener};
 
-use bytes::{Bytes, BytesMut};
-use md5::{Digest, Md5};
+use synod_core::client::Client;
 use synod_core::digest_identity;
-use synod_core::model::limits::REPLY_BYTES_MAX;
-use synod_core::model::{
-    Acl, CreateMode, Perms, Refusal, Request, Response, SaslToken, SessionId, Zxid,
-};
-use synod_core::wire::{
-    ConnectReply, ConnectRequest, Incoming, Shape, decode_incoming, encode_request, take_frame,
-};
-use synod_server::{Config, Sasl, SaslUsers, Server};
+use synod_core::model::{Acl, CONFIG_PATH, CreateMode, Perms, Reconfig, Request};
+use synod_server::tls::ClientTls;
+use synod_server::{Config, MemberConfig, Sasl, SaslUsers, Server};
 
+use crate::certificates::Authority;
+use crate::connection::{Ask, Connection, PATIENCE};
 use crate::table::{
-    Case, Change, Named, PASSWORD, cases, changes, create_op, grants, missed, names, op, permitted,
-    set_acl,
+    Case, Change, Named, PASSWORD, cases, changes, comings_and_goings, create_op, delete_op,
+    grants, missed, names, op, permitted, set_acl,
 };
 
 const ADDRESS: &str = "127.0.0.1";
-
-/// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What is asked, and how it is sent and answered if not as this project's client does.
-type Ask = (Request, Option<(i32, Shape)>);
-
-fn plain(request: Request) -> Ask {
-    (request, None)
-}
-
-/// One connection, a synchronous one.
-struct Connection {
-    stream: TcpStream,
-    received: BytesMut,
-    xid: i32,
-    /// The paths of the events that have come.
-    events: Vec<String>,
-}
-
-impl Connection {
-    fn open(address: SocketAddr) -> Connection {
-        let stream = TcpStream::connect(address).expect("connects");
-        stream.set_nodelay(true).expect("is a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("is a socket");
-        let mut connection =
-            Connection { stream, received: BytesMut::new(), xid: 0, events: Vec::new() };
-        let mut out = BytesMut::new();
-        let hello = ConnectRequest {
-            last_zxid: Zxid::ZERO,
-            timeout_ms: 40_000,
-            session: SessionId(0),
-            password: Bytes::from_static(&[0; 16]),
-            read_only: Some(false),
-        };
-        hello.encode(&mut out);
-        connection.stream.write_all(&out).expect("is sent");
-        let welcome = ConnectReply::decode(connection.frame()).expect("is a welcome");
-        assert_ne!(welcome.timeout_ms, 0);
-        connection
-    }
-
-    fn frame(&mut self) -> Bytes {
-        let mut bytes = [0; 8_192];
-        loop {
-            let taken = take_frame(&mut self.received, 0, REPLY_BYTES_MAX);
-            if let Some(payload) = taken.expect("a good frame") {
-                return payload;
-            }
-            let count = self.stream.read(&mut bytes).expect("an answer in time");
-            assert_ne!(count, 0, "the server has closed");
-            self.received.extend_from_slice(&bytes[..count]);
-        }
-    }
-
-    /// Sends all of them, then takes the answers.
-    fn ask_all(&mut self, asks: &[Ask]) -> Vec<Result<Response, Refusal>> {
-        let (mut out, mut awaited) = (BytesMut::new(), Vec::new());
-        for (request, number) in asks {
-            self.xid += 1;
-            let start = out.len();
-            let (xid, shape) = encode_request(&mut out, self.xid, request).expect("a client's");
-            let shape = number.clone().map_or(shape, |(number, shape)| {
-                // Behind the length and the xid.
-                out[start + 8..start + 12].copy_from_slice(&number.to_be_bytes());
-                shape
-            });
-            awaited.push((xid, shape));
-        }
-        self.stream.write_all(&out).expect("is sent");
-        awaited.into_iter().map(|(xid, shape)| self.answer(xid, &shape)).collect()
-    }
-
-    fn answer(&mut self, expected: i32, shape: &Shape) -> Result<Response, Refusal> {
-        loop {
-            match decode_incoming(self.frame(), |_| Some(shape.clone())).expect("can be read") {
-                Incoming::Event(event) => {
-                    self.events.extend(event.map(|event| event.path.to_string()));
-                }
-                Incoming::Reply { xid, result, .. } => {
-                    assert_eq!(xid, expected, "in the order of the requests");
-                    return result;
-                }
-            }
-        }
-    }
-
-    fn must(&mut self, requests: impl IntoIterator<Item = Request>) {
-        let asks: Vec<Ask> = requests.into_iter().map(plain).collect();
-        for (answer, (request, _)) in self.ask_all(&asks).into_iter().zip(&asks) {
-            answer.unwrap_or_else(|refusal| panic!("{request:?}: {refusal:?}"));
-        }
-    }
-
-    fn prove_digest(&mut self, user: &str, password: &str) {
-        let credentials = format!("{user}:{password}").into();
-        self.must([Request::Auth { scheme: "digest".into(), credentials }]);
-    }
-
-    fn prove_sasl(&mut self, user: &str, password: &str) {
-        let mut step = |token: String| match &self
-            .ask_all(&[plain(Request::Sasl(SaslToken(token.into())))])[..]
-        {
-            [Ok(Response::Sasl(Some(SaslToken(token))))] => {
-                String::from_utf8(token.to_vec()).expect("is text")
-            }
-            other => panic!("no token: {other:?}"),
-        };
-        let challenge = step(String::new());
-        let nonce = challenge.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let nonce = nonce.expect("the challenge has one");
-        let hash = |bytes: &[u8]| -> [u8; 16] { Md5::digest(bytes).into() };
-        let hex =
-            |hash: [u8; 16]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let key = hash(format!("{user}:zk-sasl-md5:{password}").as_bytes());
-        let secret = hex(hash(&[&key[..], format!(":{nonce}:c").as_bytes()].concat()));
-        let what = hex(hash(b"AUTHENTICATE:zookeeper/zk-sasl-md5"));
-        let proof = hex(hash(format!("{secret}:{nonce}:00000001:c:auth:{what}").as_bytes()));
-        let proof = step(format!(
-            "username=\"{user}\",realm=\"zk-sasl-md5\",nonce=\"{nonce}\",cnonce=\"c\",nc=00000001,\
-             qop=auth,digest-uri=\"zookeeper/zk-sasl-md5\",response={proof}"
-        ));
-        assert!(proof.starts_with("rspauth="), "{proof}");
-    }
-}
 
 /// A server, and who may do everything there.
 struct Stage {
     address: SocketAddr,
     root: Connection,
     planted: usize,
+    /// Where certificates are shown, and who signs them.
+    secure: Option<(SocketAddr, Authority)>,
     /// There `exists` needs no permission, and what was missed is told to everybody.
     is_apache: bool,
 }
@@ -162,11 +32,21 @@ impl Stage {
     fn new(address: SocketAddr, is_apache: bool) -> Stage {
         let mut root = Connection::open(address);
         root.prove_digest("super", PASSWORD);
-        Stage { address, root, planted: 0, is_apache }
+        Stage { address, root, planted: 0, secure: None, is_apache }
+    }
+
+    /// The ways to be named that can be proved here.
+    fn names(&self) -> Vec<Named> {
+        let can = |named: &Named| self.secure.is_some() || !named.has_certificate();
+        names(ADDRESS).into_iter().filter(can).collect()
     }
 
     /// Somebody who has proved to be that.
     fn asker(&self, named: &Named) -> Connection {
+        if named.has_certificate() {
+            let (address, authority) = self.secure.as_ref().expect("is proved over TLS");
+            return Connection::open_tls(*address, authority, "carol");
+        }
         let mut asker = Connection::open(self.address);
         match named.proved.as_ref().map(|proved| &*proved.scheme) {
             None => {}
@@ -177,6 +57,16 @@ impl Stage {
         asker
     }
 
+    /// The paths of so many znodes below one that everybody may use, each below one of its own.
+    fn below_planted(&mut self, count: usize) -> Vec<String> {
+        let first = self.planted;
+        self.planted += count;
+        let above: Vec<String> = (first..self.planted).map(|place| format!("/n{place}")).collect();
+        let open = |path: &String| op(create_op(path, CreateMode::Persistent, Acl::open()));
+        self.root.must(above.iter().map(open));
+        above.iter().map(|path| format!("{path}/a")).collect()
+    }
+
     /// So many znodes with that list, each with a child that everybody may use.
     fn plant(
         &mut self,
@@ -185,9 +75,7 @@ impl Stage {
         perms: Perms,
         count: usize,
     ) -> Vec<String> {
-        let first = self.planted;
-        self.planted += count;
-        let paths: Vec<String> = (first..self.planted).map(|place| format!("/n{place}")).collect();
+        let paths = self.below_planted(count);
         let creator = if named.is_creator { asker } else { &mut self.root };
         let open = |path: &str| op(create_op(path, CreateMode::Persistent, Acl::open()));
         creator.must(paths.iter().flat_map(|path| {
@@ -197,10 +85,10 @@ impl Stage {
     }
 
     fn each_operation_needs_its_own_permission(&mut self) {
-        for named in names(ADDRESS).into_iter().filter(|named| !named.has_certificate()) {
+        for named in self.names() {
             let mut asker = self.asker(&named);
             for perms in grants() {
-                let count = cases("/").len();
+                let count = cases("/n/a").len();
                 let paths = self.plant(&mut asker, &named, perms, count);
                 let asked: Vec<Case> = paths
                     .iter()
@@ -223,7 +111,7 @@ impl Stage {
         let named = names(ADDRESS).swap_remove(3);
         let mut asker = Connection::open(self.address);
         asker.prove_digest("super", PASSWORD);
-        let paths = self.plant(&mut asker, &named, Perms(0), cases("/").len());
+        let paths = self.plant(&mut asker, &named, Perms(0), cases("/n/a").len());
         for (place, path) in paths.iter().enumerate() {
             let Case { name, request, number, .. } = cases(path).swap_remove(place);
             assert!(permitted(&asker.ask_all(&[(request, number)])[0]), "{name}");
@@ -231,10 +119,10 @@ impl Stage {
     }
 
     fn a_change_is_told_to_who_may_read(&mut self) {
-        for named in names(ADDRESS).into_iter().filter(|named| !named.has_certificate()) {
+        for named in self.names() {
             let mut asker = self.asker(&named);
             for perms in grants() {
-                let paths = self.plant(&mut asker, &named, Perms::ALL, changes("/").len());
+                let paths = self.plant(&mut asker, &named, Perms::ALL, changes("/n/a").len());
                 let watched: Vec<Change> = paths
                     .iter()
                     .enumerate()
@@ -248,7 +136,7 @@ impl Stage {
                 asker.must([Request::Ping]);
                 let told = std::mem::take(&mut asker.events);
                 for (watched, path) in watched.iter().zip(&paths) {
-                    let told = told.iter().any(|event| event.starts_with(path.as_str()));
+                    let told = told.contains(path);
                     let expected = perms.intersects(Perms::READ);
                     let name = watched.name;
                     assert_eq!(told, expected, "{name} with {perms:?} by {named:?}");
@@ -258,10 +146,10 @@ impl Stage {
     }
 
     fn what_was_missed_is_told_to_who_may_read(&mut self) {
-        for named in names(ADDRESS).into_iter().filter(|named| !named.has_certificate()) {
+        for named in self.names() {
             let mut asker = self.asker(&named);
             for perms in grants() {
-                let paths = self.plant(&mut asker, &named, perms, missed("/").len());
+                let paths = self.plant(&mut asker, &named, perms, missed("/n/a").len());
                 for (place, path) in paths.iter().enumerate() {
                     let (name, request) = missed(path).swap_remove(place);
                     // The events come before the reply.
@@ -274,11 +162,58 @@ impl Stage {
         }
     }
 
+    fn that_a_znode_comes_and_goes_is_told_by_its_own_list(&mut self) {
+        for named in self.names().into_iter().filter(|named| !named.is_creator) {
+            let mut asker = self.asker(&named);
+            for perms in grants() {
+                let watched = comings_and_goings("/n/a").len();
+                let paths = self.below_planted(watched);
+                let asks: Vec<Ask> = paths
+                    .iter()
+                    .enumerate()
+                    .map(|(place, path)| (comings_and_goings(path)[place].1.clone(), None))
+                    .collect();
+                let list = || named.list(perms);
+                let create = |path| op(create_op(path, CreateMode::Persistent, list()));
+                let created: Vec<Request> = paths.iter().map(|path| create(path)).collect();
+                let deleted = paths.iter().map(|path| op(delete_op(path))).collect();
+                for changes in [created, deleted] {
+                    asker.ask_all(&asks);
+                    self.root.must(changes.clone());
+                    asker.must([Request::Ping]);
+                    let told = std::mem::take(&mut asker.events);
+                    for (change, path) in changes.iter().zip(&paths) {
+                        let expected = perms.intersects(Perms::READ);
+                        let told = told.contains(path);
+                        assert_eq!(told, expected, "{change:?} with {perms:?} by {named:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The row of the operation that is on one znode alone.
+    fn a_reconfiguration_needs_to_write_the_configuration(&mut self) {
+        for named in self.names() {
+            let mut asker = self.asker(&named);
+            for perms in grants() {
+                self.root.must([set_acl(CONFIG_PATH, Acl::open())]);
+                let setter = if named.is_creator { &mut asker } else { &mut self.root };
+                setter.must([set_acl(CONFIG_PATH, named.list(perms))]);
+                // It asks for no change.
+                let answers = asker.ask_all(&[(Request::Reconfig(Reconfig::default()), None)]);
+                let expected = perms.intersects(Perms::WRITE);
+                assert_eq!(permitted(&answers[0]), expected, "{perms:?} by {named:?}");
+            }
+        }
+    }
+
     fn run(&mut self) {
         self.each_operation_needs_its_own_permission();
         self.the_superuser_needs_no_permission();
         self.a_change_is_told_to_who_may_read();
         self.what_was_missed_is_told_to_who_may_read();
+        self.that_a_znode_comes_and_goes_is_told_by_its_own_list();
     }
 }
 
@@ -286,26 +221,53 @@ fn super_digest() -> String {
     digest_identity(format!("super:{PASSWORD}").as_bytes()).expect("has a colon").id
 }
 
-#[test]
-fn a_server_permits_what_is_specified() {
-    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+/// A server where all that is asked can be proved.
+fn config(authority: &Authority) -> Config {
     let mut users = SaslUsers::default();
     users.insert("dave", PASSWORD).expect("is a name");
-    let config = Config {
-        listen: ([127, 0, 0, 1], 0).into(),
+    let listen = ([127, 0, 0, 1], 0).into();
+    Config {
+        listen,
         super_digest: Some(super_digest()),
         sasl: Some(Sasl { users, required: false, super_user: None }),
+        tls: Some(ClientTls { listen: Some(listen), ..authority.strict_server() }),
         ..Config::default()
-    };
+    }
+}
+
+fn with_stage(config: Config, authority: Authority, run: impl FnOnce(&mut Stage)) {
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
     let server = runtime.block_on(Server::start(config)).expect("starts");
-    Stage::new(server.local_addr(), false).run();
+    // A member alone leads soon; the connections here do not try again.
+    let servers = server.local_addr().to_string();
+    let first = Client::builder().servers(servers).connect_timeout(PATIENCE);
+    runtime.block_on(first.connect()).expect("there is a leader soon");
+    let mut stage = Stage::new(server.local_addr(), false);
+    stage.secure = Some((server.secure_addr().expect("has one"), authority));
+    run(&mut stage);
     runtime.block_on(server.stop());
+}
+
+#[test]
+fn a_server_permits_what_is_specified() {
+    let authority = Authority::new();
+    with_stage(config(&authority), authority, Stage::run);
+}
+
+#[test]
+fn a_member_lets_who_may_reconfigure() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("can be made");
+    let peer = TcpListener::bind((ADDRESS, 0)).and_then(|free| free.local_addr());
+    let peer_listen = Some(peer.expect("a free port").to_string());
+    let member = MemberConfig { peer_listen, ..MemberConfig::new(folder.path()) };
+    let config = Config { member: Some(member), reconfig_enabled: true, ..config(&authority) };
+    with_stage(config, authority, Stage::a_reconfiguration_needs_to_write_the_configuration);
 }
 
 #[cfg(feature = "apache")]
 #[test]
 fn apache_zookeeper_permits_the_same_and_knows_our_client() {
-    use synod_core::client::Client;
     use synod_core::model::Code;
     use synod_tests::recipes::ground::Ground;
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
