@@ -18,13 +18,13 @@ use tokio::net::TcpStream;
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs a bench on a runtime of two workers.
-pub fn on_two_workers(measure: impl Future<Output = ()> + Send + 'static) {
+pub fn on_two_workers<T: Send + 'static>(measure: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(async { tokio::spawn(measure).await.expect("it does not panic") });
+    runtime.block_on(async { tokio::spawn(measure).await.expect("it does not panic") })
 }
 
 /// A client in a session of its own.
