@@ -112,6 +112,10 @@ pub const SNAPSHOT_LOG_BYTES: u64 = 1 << 30;
 /// Entries that are kept though a snapshot holds them.
 pub const LOG_ENTRIES_KEPT: u64 = 10_000;
 
+/// Bytes that the log's segments may come to when a snapshot has been made: beyond it, entries that
+/// the snapshot holds are not kept, however few they are.
+pub const LOG_BYTES_KEPT: u64 = 1 << 30;
+
 /// Entries of the log in one message between members.
 pub const APPEND_ENTRIES_MAX: u64 = 1_024;
 

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use common::cluster::{durable, mode};
 use common::{PATIENCE, Raw, create, exists, get, set, start, watch};
 use synod_core::model::{
-    Acl, AddWatchMode, Create, CreateMode, EventKind, Op, Request, Response, Write, Zxid,
+    Acl, AddWatchMode, Code, Create, CreateMode, EventKind, Op, Request, Response, Write, Zxid,
 };
 use synod_core::wire::{ConnectRequest, Incoming};
 use tempfile::tempdir;
@@ -199,6 +199,35 @@ async fn a_member_alone_says_that_it_is_standalone() {
     assert_eq!(mode(&server).await, "standalone");
     let mntr = common::word(&server, "mntr").await;
     assert!(mntr.contains("zk_server_state\tstandalone\n"), "{mntr}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn large_writes_that_are_refused_fill_no_disk() {
+    let folder = tempdir().expect("can be made");
+    let mut config = durable(&folder);
+    let keeping = &mut config.member.as_mut().expect("is durable").keeping;
+    (keeping.segment_bytes, keeping.snapshot_bytes, keeping.bytes_kept) =
+        (128 << 10, 1 << 20, 1 << 20);
+    let server = start(config).await;
+    let mut raw = Raw::open(&server).await;
+    // 16 MiB, and far from as many entries as are kept.
+    for _ in 0..256 {
+        let refusal = raw.call(&set("/missing", &[7; 64 << 10])).await.expect_err("is not there");
+        assert_eq!(refusal.code, Code::NoNode);
+    }
+    let bytes = || -> u64 {
+        let entries = std::fs::read_dir(folder.path()).expect("is there");
+        // One that is removed meanwhile takes nothing.
+        entries.map(|entry| entry.expect("is").metadata().map_or(0, |file| file.len())).sum()
+    };
+    // What is kept, what came since the last snapshot and while it was made, and what is made ahead.
+    let small = async {
+        while bytes() > 5 << 20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, small).await.expect("what is not needed goes");
     server.stop().await;
 }
 

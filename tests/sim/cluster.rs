@@ -34,6 +34,7 @@ const KEEPING: Keeping = Keeping {
     snapshot_entries: 50,
     snapshot_bytes: 1 << 20,
     entries_kept: 20,
+    bytes_kept: 16 << 10,
     digest_entries: 16,
 };
 

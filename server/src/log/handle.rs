@@ -202,6 +202,23 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Up to which entry the log has to go so that its segments come to at most `bytes_max`; `None` if
+    /// they do already. The newest one counts as needed.
+    ///
+    /// # Errors
+    /// The log has ended.
+    pub(crate) fn surplus(&self, bytes_max: u64) -> Result<Option<u64>, LogError> {
+        let state = self.0.shared.open()?;
+        let mut bytes = 0;
+        let fitting = state.segments.iter().rev().take_while(|segment| {
+            bytes += segment.bytes;
+            bytes <= bytes_max
+        });
+        let too_many = state.segments.len().saturating_sub(fitting.count().max(1));
+        let first_kept = state.segments.get(too_many).filter(|_| too_many > 0);
+        Ok(first_kept.and_then(|segment| segment.base).map(|base| base.index))
+    }
+
     /// Keeps a vote, in the place of the one before; it is on disk when this returns.
     ///
     /// # Cancellation

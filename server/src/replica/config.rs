@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 
 use crate::StartError;
 use crate::limits::{
-    DIGEST_ENTRIES, ELECTION_MS_MAX, ELECTION_MS_MIN, HEARTBEAT_MS, LOG_CACHE_BYTES_MAX,
-    LOG_ENTRIES_KEPT, LOG_SEGMENT_BYTES, SNAPSHOT_ENTRIES, SNAPSHOT_LOG_BYTES,
+    DIGEST_ENTRIES, ELECTION_MS_MAX, ELECTION_MS_MIN, HEARTBEAT_MS, LOG_BYTES_KEPT,
+    LOG_CACHE_BYTES_MAX, LOG_ENTRIES_KEPT, LOG_SEGMENT_BYTES, SNAPSHOT_ENTRIES, SNAPSHOT_LOG_BYTES,
 };
 use crate::net::Net;
 
@@ -96,6 +96,9 @@ pub struct Keeping {
     /// Entries that are kept though a snapshot holds them: a member that is a little behind is
     /// sent these instead of a snapshot.
     pub entries_kept: u64,
+    /// What the log's segments may come to once a snapshot is made, in bytes: of the entries that it
+    /// holds only so many are kept. The newest segment and what no snapshot holds stay.
+    pub bytes_kept: u64,
     /// How many entries apart the members' digests are compared.
     pub digest_entries: u64,
 }
@@ -108,6 +111,7 @@ impl Default for Keeping {
             snapshot_entries: SNAPSHOT_ENTRIES,
             snapshot_bytes: SNAPSHOT_LOG_BYTES,
             entries_kept: LOG_ENTRIES_KEPT,
+            bytes_kept: LOG_BYTES_KEPT,
             digest_entries: DIGEST_ENTRIES,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{Raft, ServerState, SnapshotPolicy, StepDownPolicy};
+use openraft::{Raft, RaftMetrics, ServerState, SnapshotPolicy, StepDownPolicy};
 use synod_core::engine::Engine;
 use synod_core::seams::Entropy;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::RaftOf;
 use super::caller::Caller;
-use super::config::MemberConfig;
+use super::config::{Keeping, MemberConfig};
 use super::courier::{Courier, LeaderLine};
 use super::files::{Files, SnapshotData};
 use super::founding::{self, Begin, Plan};
@@ -25,7 +25,7 @@ use super::network::Network;
 use super::peers::{PeerHooks, Peers, TreeState};
 use super::reconfig;
 use super::storage::LogStore;
-use super::types::{Address, Runtime};
+use super::types::{Address, Runtime, Types};
 use crate::StartError;
 use crate::admin::Admin;
 use crate::config::Config;
@@ -229,7 +229,7 @@ async fn start_in_scope<D: Disk>(
     }
     tasks.spawn(tell(raft.clone(), caller, waiting));
     tasks.spawn(async move { courier.run().await });
-    tasks.spawn(make_snapshots(raft.clone(), pace));
+    tasks.spawn(make_snapshots(raft.clone(), log.clone(), pace, member_config.keeping));
     tasks.spawn(watch_health(raft.clone(), Arc::clone(&member)));
     let replica = Replica { raft, log, seed, tasks, _listening: listening };
     Ok((member, replica))
@@ -303,9 +303,9 @@ fn raft_config(member: &MemberConfig) -> Result<openraft::Config, StartError> {
         // Entries go out while they are written: what a leader lost with its power, others may
         // have. As the leader of the same term it would give their places to other entries.
         enable_leader_restore: Some(false),
-        // Snapshots are begun by the machine's pace.
+        // Snapshots are begun by the machine's pace, and what is kept is bounded in bytes too.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: keeping.entries_kept,
+        max_in_snapshot_log_to_keep: u64::MAX,
         // Whoever is further behind than the entries that are kept needs a snapshot anyway.
         replication_lag_threshold: keeping.snapshot_entries.saturating_mul(1_000),
         install_snapshot_timeout: crate::limits::SNAPSHOT_STALL_MS_MAX,
@@ -322,13 +322,47 @@ async fn tell<D: Disk>(raft: RaftOf<D>, caller: Arc<Caller>, waiting: Arc<Mutex<
     caller.identity().notices.tell(own).await;
 }
 
-/// Makes snapshots when they are due.
-async fn make_snapshots<D: Disk>(raft: RaftOf<D>, pace: Arc<Pace>) {
+/// Makes snapshots when they are due, and removes from the log what each holds, but for the last of it.
+async fn make_snapshots<D: Disk>(raft: RaftOf<D>, log: Log<D>, pace: Arc<Pace>, keeping: Keeping) {
+    let mut metrics = raft.metrics();
     loop {
         pace.due.notified().await;
+        let before = snapshot_index(&metrics.borrow_watched());
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
+        // The metrics change with each entry: they are looked at only meanwhile.
+        let making = async {
+            while snapshot_index(&metrics.borrow_watched()) <= before {
+                metrics.changed().await.ok()?;
+            }
+            snapshot_index(&metrics.borrow_watched())
+        };
+        tokio::select! {
+            biased;
+            made = making => match made {
+                Some(index) if prune(&raft, &log, index, keeping).await => {}
+                _ => return,
+            },
+            // Consensus may have found nothing to make one of.
+            () = pace.due.notified() => pace.due.notify_one(),
+        }
+    }
+}
+
+/// The last entry that the latest snapshot holds.
+fn snapshot_index(metrics: &RaftMetrics<Types>) -> Option<u64> {
+    metrics.snapshot.as_ref().map(|log_id| log_id.index)
+}
+
+/// Removes entries that the snapshot of those up to `index` holds; whether consensus still runs.
+/// Bytes count too: a few thousand of the largest entries would fill a disk.
+async fn prune<D: Disk>(raft: &RaftOf<D>, log: &Log<D>, index: u64, keeping: Keeping) -> bool {
+    let Ok(by_bytes) = log.surplus(keeping.bytes_kept) else { return false };
+    match index.checked_sub(keeping.entries_kept).max(by_bytes) {
+        // Nothing behind the snapshot goes, whatever is named.
+        Some(upto) => raft.trigger().purge_log(upto).await.is_ok(),
+        None => true,
     }
 }
 

@@ -310,6 +310,22 @@ async fn segments_are_recycled_and_what_they_said_is_said_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_log_has_too_much_is_the_segments_before_those_that_fit() {
+    let log = open(&several_segments().await.restarted()).await;
+    let bytes = small().rounded().segment_bytes;
+    let surplus = |segments| log.surplus(segments * bytes).expect("open");
+    assert_eq!(surplus(1_000), None);
+    let (newest, last_two) = (surplus(1).expect("too many"), surplus(2).expect("too many"));
+    assert!(last_two < newest && newest < 40, "{last_two}, {newest}");
+    assert_eq!(surplus(0), Some(newest), "what is being written stays");
+    log.purge(at(last_two)).expect("it is queued");
+    // What was purged counts no more.
+    log.flush().await.expect("it is on disk");
+    assert_eq!(surplus(2), None);
+    assert_eq!(indexes(&log).await.first(), Some(&(last_two + 1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_goes_to_disk_together() {
     let disk = SimDisk::new(1);
     let log = Log::open(disk.clone(), LogConfig::default()).await.expect("a log").0;
