@@ -289,6 +289,9 @@ pub const WORD_ENTRIES_MAX: usize = 100_000;
 /// How often a log line of one kind that others can cause is written, in milliseconds.
 pub const SELDOM_MS: u64 = 1_000;
 
+/// What a log line says of a text that others chose, in bytes.
+pub const LINE_TEXT_BYTES_MAX: usize = 300;
+
 /// How often a member says what has changed in how the others take it, in milliseconds.
 pub const NOTICE_MS: u64 = 2_000;
 

@@ -1,12 +1,12 @@
 //! Log lines that others can cause as often as they like: each kind comes at most once a while,
-//! and says how many did not.
+//! and says how many did not. None says more of what they sent than its beginning.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::SELDOM_MS;
+use crate::limits::{LINE_TEXT_BYTES_MAX, SELDOM_MS};
 
 /// One kind of line.
 #[derive(Debug, Default)]
@@ -34,9 +34,22 @@ impl Seldom {
     }
 }
 
+/// What a line says of a text that others chose.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LINE_TEXT_BYTES_MAX)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_the_beginning_of_a_text() {
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"ü".repeat(LINE_TEXT_BYTES_MAX)), "ü".repeat(LINE_TEXT_BYTES_MAX / 2));
+        let odd = format!("x{}", "ü".repeat(LINE_TEXT_BYTES_MAX));
+        assert_eq!(cut(&odd).len(), LINE_TEXT_BYTES_MAX - 1);
+    }
 
     #[test]
     fn a_line_comes_once_a_while_and_says_how_many_did_not() {

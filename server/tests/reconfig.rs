@@ -102,6 +102,8 @@ async fn of_two_that_change_the_same_version_at_once_one_does() {
     let (_, version) = change(&mut ann, observer).await.expect("it runs");
     // Each member passes on what its own clients ask for, one after the other.
     let mut bob = superuser(&cluster, 1).await;
+    let hello = ConnectRequest { timeout_ms: i32::MAX, ..new_session() };
+    let mut stranger = Raw::open_at_last(cluster.member(1), &hello).await;
     let joining = |server| Reconfig { from_version: version, ..joining(server) };
     // One that takes its time to be met: it says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -110,6 +112,8 @@ async fn of_two_that_change_the_same_version_at_once_one_does() {
     let quick = joining(server(&cluster, 1, "observer").replace(";127.0.0.1", ";127.0.0.2"));
     let (done, refusal) = tokio::join!(change(&mut ann, slow), async {
         let _met = silent.accept().await.expect("is met");
+        // Who may not takes nobody's turn, and waits for none.
+        assert_eq!(refused(&mut stranger, quick.clone()).await, Code::NoAuth);
         refused(&mut bob, quick.clone()).await
     });
     assert_eq!(refusal, Code::ReconfigInProgress);

@@ -144,16 +144,12 @@ impl Admin {
         self.order(Order::Transfer { id }, |_| {}).await
     }
 
-    /// Makes the change that a client asks for, who may (`permitted`) or may not.
+    /// Makes the change that a client asks for, who may.
     ///
     /// # Errors
     /// Any.
-    pub(crate) async fn reconfig(
-        &self,
-        reconfig: &Reconfig,
-        permitted: bool,
-    ) -> Result<(), AdminError> {
-        self.order(Order::Reconfig { reconfig: reconfig.clone(), permitted }, |_| {}).await
+    pub(crate) async fn reconfig(&self, reconfig: &Reconfig) -> Result<(), AdminError> {
+        self.order(Order::Reconfig(reconfig.clone()), |_| {}).await
     }
 
     async fn connect(&self, address: &str) -> Result<Wire, AdminError> {

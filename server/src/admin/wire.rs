@@ -43,11 +43,8 @@ pub(crate) enum Order {
     Transfer {
         id: u64,
     },
-    /// What a client asks for; `permitted` says whether it may.
-    Reconfig {
-        reconfig: Reconfig,
-        permitted: bool,
-    },
+    /// What a client asks for, who may.
+    Reconfig(Reconfig),
 }
 
 fn short<E>(_: E) -> io::Error {
@@ -112,7 +109,7 @@ pub(crate) fn encode_order(out: &mut BytesMut, order: &Order) {
         Order::Promote { id } => (3, *id),
         Order::Remove { id } => (4, *id),
         Order::Transfer { id } => (5, *id),
-        Order::Reconfig { .. } => (6, 0),
+        Order::Reconfig(_) => (6, 0),
     };
     out.put_u8(operation);
     out.put_u64(id);
@@ -121,14 +118,12 @@ pub(crate) fn encode_order(out: &mut BytesMut, order: &Order) {
             put_text(out, peer);
             put_text(out, client);
         }
-        Order::Reconfig { reconfig, permitted } => {
-            let Reconfig { joining, leaving, members, from_version } = reconfig;
+        Order::Reconfig(Reconfig { joining, leaving, members, from_version }) => {
             for list in [joining, leaving, members] {
                 out.put_u8(list.is_some().into());
                 put_text(out, list.as_deref().unwrap_or_default());
             }
             out.put_i64(*from_version);
-            out.put_u8((*permitted).into());
         }
         _ => {}
     }
@@ -145,15 +140,12 @@ pub(crate) fn decode_order(mut body: Bytes) -> io::Result<Order> {
         3 => Order::Promote { id },
         4 => Order::Remove { id },
         5 => Order::Transfer { id },
-        6 => {
-            let reconfig = Reconfig {
-                joining: get_list(&mut body)?,
-                leaving: get_list(&mut body)?,
-                members: get_list(&mut body)?,
-                from_version: body.try_get_i64().map_err(short)?,
-            };
-            Order::Reconfig { reconfig, permitted: get_flag(&mut body)? }
-        }
+        6 => Order::Reconfig(Reconfig {
+            joining: get_list(&mut body)?,
+            leaving: get_list(&mut body)?,
+            members: get_list(&mut body)?,
+            from_version: body.try_get_i64().map_err(short)?,
+        }),
         _ => return Err(malformed("an order is 1 to 6")),
     };
     ended(&body, order)
@@ -277,7 +269,7 @@ mod tests {
             Order::Promote { id: 5 },
             Order::Remove { id: 6 },
             Order::Transfer { id: u64::MAX },
-            Order::Reconfig { reconfig, permitted: true },
+            Order::Reconfig(reconfig),
         ] {
             let mut out = BytesMut::new();
             encode_order(&mut out, &order);

@@ -44,7 +44,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::open::{Ticket, Unwelcome};
 pub(crate) use self::outgoing::{Awaited, Outgoing, Proposal, Waiter};
-pub(crate) use self::reconfig::{Reconfigs, Reconfiguring};
+pub(crate) use self::reconfig::{IsSound, Reconfigs, Reconfiguring};
 pub(crate) use self::replica::{Checkpoint, Committed, Heard};
 pub(crate) use self::state::Role;
 pub(crate) use self::turn::Turn;

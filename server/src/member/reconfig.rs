@@ -18,19 +18,19 @@ use crate::outbox::Fate;
 pub(crate) struct Reconfiguring {
     session: SessionId,
     attachment: Zxid,
-    /// Whether it may.
-    pub(crate) permitted: bool,
     pub(crate) reconfig: Reconfig,
 }
 
+/// Whether what is asked for can be read and keeps the rules, as far as this member knows.
+pub(crate) type IsSound = Box<dyn Fn(&Reconfig) -> bool + Send + Sync>;
+
 /// Where changes of the members are asked for.
-#[derive(Debug)]
 pub(crate) enum Reconfigs {
     /// Nowhere: they are switched off.
     Disabled,
     /// Nowhere: no other member could reach this one.
     Alone,
-    Asked(mpsc::Sender<Reconfiguring>),
+    Asked(mpsc::Sender<Reconfiguring>, IsSound),
 }
 
 impl Member {
@@ -42,19 +42,30 @@ impl Member {
         reconfig: Reconfig,
     ) -> Result<(), Refusal> {
         let refuse = |code: Code| Err(Refusal::new(code, code.rule()));
-        let asked = match self.reconfigs.get() {
-            Some(Reconfigs::Asked(asked)) => asked,
+        let (asked, is_sound) = match self.reconfigs.get() {
+            Some(Reconfigs::Asked(asked, is_sound)) => (asked, is_sound),
             Some(Reconfigs::Alone) => return refuse(Code::Unimplemented),
             Some(Reconfigs::Disabled) | None => return refuse(Code::ReconfigDisabled),
         };
         let Some(seat) = state.seats.get(&session) else { return refuse(Code::SessionExpired) };
+        let Seat { attachment, reader, .. } = seat;
         let lists = [&reconfig.joining, &reconfig.leaving, &reconfig.members];
         if lists.into_iter().flatten().any(|list| list.len() > RECONFIG_BYTES_MAX) {
             return refuse(Code::BadArguments);
         }
-        let Seat { attachment, reader, .. } = seat;
-        let permitted = state.engine.may_write(&reader.identities, CONFIG_PATH);
-        let asking = Reconfiguring { session, attachment: *attachment, permitted, reconfig };
+        // Whoever may not is told here, and takes no turn of those who may. ZooKeeper tells first what
+        // else is wrong.
+        if !state.engine.may_write(&reader.identities, CONFIG_PATH) {
+            let version = reconfig.from_version;
+            return refuse(if version != -1 && state.engine.config_version() != Some(version) {
+                Code::BadVersion
+            } else if !is_sound(&reconfig) {
+                Code::BadArguments
+            } else {
+                Code::NoAuth
+            });
+        }
+        let asking = Reconfiguring { session, attachment: *attachment, reconfig };
         asked.try_send(asking).or_else(|_| refuse(Code::ReconfigInProgress))
     }
 

@@ -26,6 +26,7 @@ use crate::limits::{
     ADDRESS_BYTES_MAX, CATCH_UP_REPORT_MS, CATCH_UP_STALL_MS_MAX, CAUGHT_UP_ENTRIES_MAX,
     MEET_MS_MAX, MEMBERS_CHANGE_MS_MAX, MEMBERS_MAX, PEER_IDLE_MS_MAX, TRANSFER_MS_MAX,
 };
+use crate::seldom::{Seldom, cut};
 
 pub(super) type Metrics = RaftMetrics<Types>;
 pub(super) type Change = ChangeMembers<u64, Address>;
@@ -54,6 +55,13 @@ impl From<io::Error> for Problem {
     }
 }
 
+/// What is logged of orders: whoever gives them can do so as often as it likes.
+#[derive(Default)]
+pub(super) struct Lines {
+    orders: Seldom,
+    refusals: Seldom,
+}
+
 /// A member under orders.
 pub(super) struct Orders<'r, SM: RaftStateMachine<Types>> {
     pub(super) caller: &'r Caller,
@@ -61,6 +69,7 @@ pub(super) struct Orders<'r, SM: RaftStateMachine<Types>> {
     pub(super) tree: &'r (dyn Fn() -> Option<TreeState> + Send + Sync),
     /// One permit, of a reconfiguration from its look at the version to its last step.
     pub(super) reconfiguring: &'r Semaphore,
+    pub(super) lines: &'r Lines,
 }
 
 impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
@@ -86,7 +95,10 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
                     })?;
                 }
                 order => {
-                    tracing::info!(?order, "an order of administration");
+                    if let Some(kept_back) = self.lines.orders.may_say(Instant::now()) {
+                        let text = format!("{order:?}");
+                        tracing::info!(order = cut(&text), kept_back, "an order of administration");
+                    }
                     let outcome = self.carry_out(order, wire).await;
                     self.answer(outcome, wire)?;
                 }
@@ -100,7 +112,10 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             Ok(()) => frame::put(wire.output(), kind::DONE, |_| {}),
             Err(Problem::Gone(error)) => Err(error),
             Err(Problem::Refused { code, text }) => {
-                tracing::info!(text, "an order of administration is refused");
+                if let Some(kept_back) = self.lines.refusals.may_say(Instant::now()) {
+                    let text = cut(&text);
+                    tracing::info!(text, kept_back, "an order of administration is refused");
+                }
                 frame::put(wire.output(), kind::REFUSED, |out| {
                     out.put_i32(code.number());
                     out.put_slice(text.as_bytes());
@@ -179,11 +194,11 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
             Order::Promote { id } => self.promote(id).await,
             Order::Remove { id } => self.remove(id).await,
             Order::Transfer { id } => self.transfer(id).await,
-            Order::Reconfig { reconfig, permitted } => {
+            Order::Reconfig(reconfig) => {
                 let Ok(_alone) = self.reconfiguring.try_acquire() else {
                     return refused_as(Code::ReconfigInProgress, "another one is under way");
                 };
-                self.reconfigure(&reconfig, permitted, wire).await
+                self.reconfigure(&reconfig, wire).await
             }
         }
     }

@@ -214,7 +214,7 @@ pub(crate) mod tests {
                     let joining = Some("server.4=a:1:1;a:2".to_owned());
                     let (leaving, members) = (None, None);
                     let reconfig = Reconfig { joining, leaving, members, from_version: -1 };
-                    wire::encode_order(out, &wire::Order::Reconfig { reconfig, permitted: true });
+                    wire::encode_order(out, &wire::Order::Reconfig(reconfig));
                 }),
             ),
             (

@@ -17,7 +17,7 @@ use synod_core::model::Zxid;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::admin::Orders;
+use super::admin::{Lines, Orders};
 use super::caller::Caller;
 use super::frame::{self, Frame, Wire};
 use super::handshake::{self, ClusterId, Hello, Purpose};
@@ -72,6 +72,7 @@ pub(crate) struct Peers<SM: RaftStateMachine<Types>, F, H> {
     seed: u64,
     receiving: Receiving,
     reconfiguring: Semaphore,
+    order_lines: Lines,
     strangers: Arc<Strangers>,
     /// Log lines that whoever reaches the port can cause.
     lines: Seldom,
@@ -98,6 +99,7 @@ where
             seed,
             receiving: Receiving::default(),
             reconfiguring: Semaphore::new(1),
+            order_lines: Lines::default(),
             strangers: Arc::default(),
             lines: Seldom::default(),
         }
@@ -196,6 +198,7 @@ where
                     raft: &self.raft,
                     tree: &tree,
                     reconfiguring: &self.reconfiguring,
+                    lines: &self.order_lines,
                 };
                 orders.serve(&mut Wire::new(stream)).await
             }

@@ -12,11 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
 use openraft::storage::RaftStateMachine;
-use synod_core::model::{CONFIG_PATH, Code, Reconfig};
+use synod_core::model::{Code, Reconfig};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use self::servers::Server;
+use super::RaftOf;
 use super::admin::{Change, Metrics, Orders, Problem, refused, refused_as};
 use super::config::MEMBER_ID_MAX;
 use super::frame::Wire;
@@ -24,10 +27,22 @@ use super::handshake::ConnectError;
 use super::types::{Address, FolderId, LogId, Types};
 use crate::admin::{Admin, AdminError};
 use crate::limits::{MEET_MS_MAX, MEMBERS_CHANGE_MS_MAX};
-use crate::member::{Member, Reconfiguring};
+use crate::log::Disk;
+use crate::member::{IsSound, Member, Reconfiguring};
+use crate::seldom::{Seldom, cut};
 
 /// The folder of a member that nobody has met. No folder has it, so that none is taken for it.
 const NOT_MET: FolderId = FolderId([0; 16]);
+
+/// Tells whether a change is sound for the members that this one knows.
+pub(super) fn is_sound<D: Disk>(raft: &RaftOf<D>) -> IsSound {
+    let metrics = raft.metrics();
+    Box::new(move |reconfig| {
+        // Consensus cannot go on while its metrics are borrowed.
+        let members = metrics.borrow_watched().membership_config.clone();
+        servers::wanted(members.membership(), reconfig).is_ok()
+    })
+}
 
 /// Gives the leader what clients of this member ask for, one after the other, until the member ends.
 pub(super) async fn run(
@@ -35,14 +50,17 @@ pub(super) async fn run(
     member: Arc<Member>,
     admin: Admin,
 ) {
+    let lines = Seldom::default();
     while let Some(asked) = asked.recv().await {
-        let Reconfiguring { reconfig, permitted, .. } = &asked;
-        let outcome = match admin.reconfig(reconfig, *permitted).await {
+        let outcome = match admin.reconfig(&asked.reconfig).await {
             // So that it is seen here.
             Ok(()) if member.barrier().await => Some(Ok(())),
             Ok(()) | Err(AdminError::Lost(_)) => None,
             Err(AdminError::Refused { code, text }) => {
-                tracing::info!(%code, text, "a client's reconfiguration is refused");
+                if let Some(kept_back) = lines.may_say(Instant::now()) {
+                    let text = cut(&text);
+                    tracing::info!(%code, text, kept_back, "a client's reconfiguration is refused");
+                }
                 Some(Err(code))
             }
             Err(error) => {
@@ -60,20 +78,13 @@ impl<SM: RaftStateMachine<Types>> Orders<'_, SM> {
     pub(super) async fn reconfigure(
         &self,
         reconfig: &Reconfig,
-        permitted: bool,
         wire: &mut Wire,
     ) -> Result<(), Problem> {
         let metrics = self.settled().await?;
         self.expect_version(&metrics, reconfig.from_version).await?;
         let now = metrics.membership_config.membership();
         let wanted = servers::wanted(now, reconfig).or_else(refused)?;
-        if !permitted {
-            return refused_as(
-                Code::NoAuth,
-                format!("a reconfiguration needs WRITE on {CONFIG_PATH}"),
-            );
-        }
-        // ZooKeeper's numbers may be larger, and who may not is told so first there.
+        // ZooKeeper's numbers may be larger.
         if let Some(id) = wanted.keys().find(|id| **id > MEMBER_ID_MAX) {
             return refused(format!("member {id}: the number of a member is 1 to {MEMBER_ID_MAX}"));
         }

@@ -219,7 +219,8 @@ async fn start_in_scope<D: Disk>(
     } else if listening.is_some() {
         let (ask, asked) = mpsc::channel(RECONFIGS_MAX);
         let admin = Admin::new(&own_peer).map_err(|error| consensus(&error))?.net(net);
-        member.serve_reconfigs(Reconfigs::Asked(ask));
+        let is_sound = reconfig::is_sound(&raft);
+        member.serve_reconfigs(Reconfigs::Asked(ask, is_sound));
         tasks.spawn(reconfig::run(asked, Arc::clone(&member), admin));
     } else {
         member.serve_reconfigs(Reconfigs::Alone);

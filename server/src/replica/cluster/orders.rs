@@ -1,11 +1,16 @@
 //! Administration, from outside.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::sync::Mutex;
 
 use openraft::ChangeMembers;
+use synod_core::model::Reconfig;
+use tokio::time::Instant;
 
 use super::*;
 use crate::admin::{Admin, AdminError, Progress, Role};
+use crate::limits::{LINE_TEXT_BYTES_MAX, SELDOM_MS};
 
 /// Starts with one member; the others are to be added.
 struct Growing {
@@ -267,6 +272,51 @@ async fn without_a_majority_there_is_no_leader_to_give_an_order_to() {
         assert_eq!(outcome, Err(AdminError::NoLeader));
         let status = admin.status().await.expect("it still says what it sees");
         assert_eq!(status.id, 3);
+    })
+    .await;
+}
+
+/// What this thread logs.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_long_orders_little_is_logged() {
+    const ORDERS: usize = 100;
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _here = tracing::subscriber::set_default(subscriber);
+    within(20, async {
+        let growing = Growing::new().await;
+        let admin = growing.admin("member1:1");
+        let joining = Some("x".repeat(10 * LINE_TEXT_BYTES_MAX));
+        let reconfig = Reconfig { joining, from_version: -1, ..Reconfig::default() };
+        let begun = Instant::now();
+        for _ in 0..ORDERS {
+            refusal(admin.reconfig(&reconfig).await);
+        }
+        let whiles = begun.elapsed().as_millis() as usize / SELDOM_MS as usize + 1;
+        assert!(whiles < ORDERS / 2, "they come fast");
+        let logged = logged.0.lock().expect("no panic");
+        let logged = String::from_utf8_lossy(&logged);
+        let is_of_orders = |line: &&str| line.contains("an order of administration");
+        let lines: Vec<&str> = logged.lines().filter(is_of_orders).collect();
+        // That it came, and that it was refused.
+        assert!((2..=2 * whiles).contains(&lines.len()), "{} lines", lines.len());
+        let longest = lines.iter().map(|line| line.len()).max();
+        assert!(longest < Some(3 * LINE_TEXT_BYTES_MAX), "{longest:?} bytes");
     })
     .await;
 }
