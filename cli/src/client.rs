@@ -14,12 +14,19 @@ use synod_server::admin::AdminError;
 
 use crate::exit::Exit;
 
+/// Where the servers are, unless it is said.
+const SERVER: &str = "127.0.0.1:2181";
+
+/// How long to try to connect, in milliseconds, unless it is said.
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
 /// Where to connect to, and how to answer.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The servers, as `[zks://]HOST:PORT[,HOST:PORT…][/CHROOT]`; zks:// speaks TLS.
-    #[arg(long, global = true, value_name = "S", default_value = "127.0.0.1:2181")]
-    server: String,
+    /// The servers, as `[zks://]HOST:PORT[,HOST:PORT…][/CHROOT]`; zks:// speaks TLS
+    /// [default: 127.0.0.1:2181].
+    #[arg(long, global = true, value_name = "S")]
+    server: Option<String>,
 
     /// Answer in JSON.
     #[arg(long, global = true)]
@@ -37,9 +44,9 @@ pub(crate) struct Options {
     #[command(flatten)]
     tls: Tls,
 
-    /// How long to try to connect, in milliseconds.
-    #[arg(long, global = true, value_name = "MS", default_value_t = 5_000)]
-    connect_timeout_ms: u64,
+    /// How long to try to connect, in milliseconds [default: 5000].
+    #[arg(long, global = true, value_name = "MS")]
+    connect_timeout_ms: Option<u64>,
 }
 
 /// How TLS is spoken to a server.
@@ -63,7 +70,7 @@ struct Tls {
 #[cfg(feature = "tls")]
 impl Options {
     /// The first option that says how TLS is spoken to a server, if there is one.
-    pub(crate) fn of_tls(&self) -> Option<&'static str> {
+    fn of_tls(&self) -> Option<&'static str> {
         let Tls { ca, cert, key } = &self.tls;
         let all = [("--ca", ca), ("--cert", cert), ("--key", key)];
         all.into_iter().find_map(|(name, file)| file.as_ref().map(|_| name))
@@ -71,6 +78,17 @@ impl Options {
 }
 
 impl Options {
+    /// The first option that means nothing where nobody connects to a server, if there is one.
+    pub(crate) fn of_client(&self) -> Option<&'static str> {
+        let all = [
+            ("--server", self.server.is_some()),
+            ("--json", self.json),
+            ("--connect-timeout-ms", self.connect_timeout_ms.is_some()),
+        ];
+        let given = all.into_iter().find_map(|(name, is_given)| is_given.then_some(name));
+        self.of_identity().or(given)
+    }
+
     /// The first option that says who a client is, or how TLS is spoken, if there is one.
     pub(crate) fn of_identity(&self) -> Option<&'static str> {
         let name = match (&self.auth, &self.sasl) {
@@ -211,12 +229,12 @@ impl Options {
 
     /// Where the servers are.
     pub(crate) fn servers(&self) -> &str {
-        &self.server
+        self.server.as_deref().unwrap_or(SERVER)
     }
 
     /// How long to try to connect.
     pub(crate) fn connect_timeout(&self) -> Duration {
-        Duration::from_millis(self.connect_timeout_ms)
+        Duration::from_millis(self.connect_timeout_ms.unwrap_or(CONNECT_TIMEOUT_MS))
     }
 
     /// Says what went wrong, and how the command ends.
@@ -253,7 +271,7 @@ impl Command {
 
     async fn connected(self, options: &Options) -> Result<(), Failure> {
         let mut builder =
-            Client::builder().servers(&options.server).connect_timeout(options.connect_timeout());
+            Client::builder().servers(options.servers()).connect_timeout(options.connect_timeout());
         let rule = "a user and a password have a colon between them";
         if let Some(auth) = &options.auth {
             let (user, password) =

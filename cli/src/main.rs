@@ -56,14 +56,17 @@ fn main() -> ExitCode {
     }));
     // Clap ends the process by itself on a wrong command line, with Exit::Usage's number.
     let cli = Cli::parse();
-    // Whoever took it for a server's option would serve without TLS.
-    #[cfg(feature = "tls")]
-    if let (Command::Serve(_) | Command::Cluster(_), Some(name)) =
-        (&cli.command, cli.options.of_tls())
-    {
+    // Whoever took it for an option of these would have a server without TLS, or without users.
+    let ignored = match &cli.command {
+        Command::Serve(_) => cli.options.of_client(),
+        Command::Cluster(_) => cli.options.of_identity(),
+        Command::Bench(_) | Command::Client(_) => None,
+    };
+    if let Some(name) = ignored {
         crate::complain!(
-            "synod: {name} is for the commands that look into a server; serve has --tls-cert, \
-             --tls-key, --tls-client-ca and --peer-tls-…, cluster has --peer-tls-…"
+            "synod: {name} is for the commands that look into a server; serve has --listen, \
+             --tls-cert, --tls-key, --tls-client-ca, --sasl-users and --peer-tls-…, cluster has \
+             --peer and --peer-tls-…"
         );
         return Exit::Usage.into();
     }

@@ -190,6 +190,26 @@ fn commands_reach_a_server_by_tls() {
 }
 
 #[test]
+fn what_is_for_a_client_is_refused_where_there_is_none() {
+    // Who does not refuse it ends too: the port is taken, and no member is there.
+    let taken = Serve::start(&ANY);
+    let serve = ["serve", "--in-memory", "--listen", &taken.address];
+    let cluster = ["cluster", "--peer", "127.0.0.1:1", "status"];
+    let identity = [&["--auth", "a:b"][..], &["--sasl", "c:d"]];
+    let others = [&["--server", "127.0.0.1:1"][..], &["--connect-timeout-ms", "1"], &["--json"]];
+    let of_serve = identity.into_iter().chain(others).map(|option| (&serve, option));
+    let of_cluster = identity.into_iter().map(|option| (&cluster, option));
+    for (command, option) in of_serve.chain(of_cluster) {
+        for line in [[&command[..], option].concat(), [option, &command[..]].concat()] {
+            let output = synod().args(&line).output().expect("runs");
+            assert_eq!(output.status.code(), Some(2), "{line:?}: {output:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(&format!("synod: {} is for", option[0])), "{said}");
+        }
+    }
+}
+
+#[test]
 fn the_users_of_sasl_stand_in_a_file_that_others_cannot_read() {
     let folder = tempfile::tempdir().expect("can be made");
     let users = folder.path().join("users");
