@@ -13,8 +13,8 @@ pub enum CertificateName {
     /// The subject, in the form of RFC 2253 (`CN=worker,O=Example`): what ZooKeeper takes.
     #[default]
     Subject,
-    /// The first URI of the subject alternative names, or the first DNS name if there is none.
-    /// A certificate with neither is accepted and proves no identity.
+    /// The first URI of the subject alternative names, or the first DNS name if there is none. What
+    /// has no scheme is no URI. A certificate with neither is accepted and proves no identity.
     AlternativeName,
 }
 
@@ -25,7 +25,8 @@ impl CertificateName {
         let id = match self {
             CertificateName::Subject => distinguished_name(certificate.subject())?,
             CertificateName::AlternativeName => {
-                let uri = certificate.valid_uri_names().next();
+                // Only so is no URI mistaken for a DNS name, which has no colon.
+                let uri = certificate.valid_uri_names().find(|uri| uri.contains(':'));
                 uri.or_else(|| certificate.valid_dns_names().next())?.to_owned()
             }
         };
@@ -211,15 +212,20 @@ mod tests {
     #[test]
     fn an_alternative_name_is_the_first_uri_and_else_the_first_dns_name() {
         let dns = |text: &str| SanType::DnsName(text.try_into().expect("is a name"));
-        let uri = SanType::URI("spiffe://example/worker".try_into().expect("is a URI"));
+        let uri = |text: &str| SanType::URI(text.try_into().expect("is ASCII"));
+        let worker = || uri("spiffe://example/worker");
         let none = || DistinguishedName::new();
         for (names, expected) in [
-            (vec![dns("a.example"), uri, dns("b.example")], "spiffe://example/worker"),
-            (vec![dns("a.example"), dns("b.example")], "a.example"),
+            (vec![dns("a.example"), worker(), dns("b.example")], Some("spiffe://example/worker")),
+            (vec![dns("a.example"), dns("b.example")], Some("a.example")),
+            // One without a scheme could be anybody's DNS name.
+            (vec![uri("a.example")], None),
+            (vec![uri("a.example"), dns("b.example")], Some("b.example")),
+            (vec![uri("a.example"), worker()], Some("spiffe://example/worker")),
         ] {
             let certificate = certificate(none(), names);
             let known = known_by(CertificateName::AlternativeName, &certificate);
-            assert_eq!(known.as_deref(), Some(expected));
+            assert_eq!(known.as_deref(), expected);
             // An empty subject is nobody.
             assert_eq!(known_by(CertificateName::Subject, &certificate), None);
         }
