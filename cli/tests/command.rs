@@ -160,6 +160,8 @@ fn commands_reach_a_server_by_tls() {
     std::fs::write(file("ca.pem"), authority.pem()).expect("written");
     std::fs::write(file("cert.pem"), certificate.pem()).expect("written");
     std::fs::write(file("key.pem"), key.serialize_pem()).expect("written");
+    let own = Permissions::from_mode(0o600);
+    std::fs::set_permissions(file("key.pem"), own).expect("is its own");
     let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
     let own = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
     let serve = Serve::start(&[&ANY, &own[..]].concat());

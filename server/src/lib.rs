@@ -53,6 +53,7 @@
 //! | `bug` | mistakes that tests make on purpose |
 //! | `fuzz` | what fuzz targets do with their input |
 //! | `sasl` | the users of SASL |
+//! | `secret` | files that others must not read |
 //! | `config` | what a server is started with |
 
 pub mod admin;
@@ -78,6 +79,7 @@ mod pace;
 mod replica;
 mod roster;
 mod sasl;
+mod secret;
 mod seldom;
 #[cfg(feature = "testing")]
 mod tap;

@@ -1,14 +1,13 @@
 //! SASL for clients: who the users are, and whether every client must be one of them.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use synod_core::SaslUsers;
 
 use crate::limits::SASL_USERS_BYTES_MAX;
+use crate::secret;
 
 /// What a server needs for SASL's DIGEST-MD5. A client that goes through with it has the identity
 /// `sasl:USER` in ACLs.
@@ -49,13 +48,7 @@ impl Sasl {
             file: file.to_owned(),
             problem: problem.to_string(),
         };
-        let open = File::open(file).map_err(|error| wrong(&error))?;
-        let mode = open.metadata().map_err(|error| wrong(&error))?.permissions().mode();
-        if mode & 0o006 != 0 {
-            let mode = mode & 0o777;
-            let problem = format!("passwords that others may read (mode {mode:03o}): chmod o-rw");
-            return Err(wrong(&problem));
-        }
+        let open = secret::open(file, "passwords").map_err(|error| wrong(&error))?;
         let mut text = String::new();
         let read = open.take(SASL_USERS_BYTES_MAX + 1).read_to_string(&mut text);
         if read.map_err(|error| wrong(&error))? as u64 > SASL_USERS_BYTES_MAX {
@@ -83,6 +76,7 @@ impl Sasl {
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

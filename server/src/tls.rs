@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -26,6 +26,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{FallibleAccept, TlsAcceptor, TlsConnector};
 
 use crate::net::{Listener, Net, NetFuture, Stream};
+use crate::secret;
 
 mod fresh;
 mod names;
@@ -48,7 +49,7 @@ pub struct TlsFiles {
     /// This member's certificate, and those between it and the authority if there are any. It is
     /// for servers and clients: a member is both.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Its private key; others than its owner and group may neither read nor write the file.
     pub key: PathBuf,
 }
 
@@ -81,6 +82,15 @@ struct Pem {
 impl Pem {
     fn read(file: &Path) -> Result<Pem, TlsError> {
         let text = std::fs::read(file).map_err(|error| TlsError::new(file, error))?;
+        Ok(Pem { file: file.to_owned(), text })
+    }
+
+    /// One with a private key in it.
+    fn read_key(file: &Path) -> Result<Pem, TlsError> {
+        let wrong = |error| TlsError::new(file, error);
+        let mut text = Vec::new();
+        let mut open = secret::open(file, "a private key").map_err(wrong)?;
+        open.read_to_end(&mut text).map_err(wrong)?;
         Ok(Pem { file: file.to_owned(), text })
     }
 
@@ -170,7 +180,7 @@ fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
 }
 
 fn read_all(files: &TlsFiles) -> Result<[Pem; 3], TlsError> {
-    Ok([Pem::read(&files.ca)?, Pem::read(&files.certificate)?, Pem::read(&files.key)?])
+    Ok([Pem::read(&files.ca)?, Pem::read(&files.certificate)?, Pem::read_key(&files.key)?])
 }
 
 impl Current {

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::certificates::Authority;
@@ -271,10 +273,16 @@ async fn files_that_cannot_be_used_are_named_at_the_start() {
     let missing = ClientTls { certificate: "no/such.pem".into(), ..good.clone() };
     let swapped = ClientTls { client_ca: Some(good.key.clone()), ..good.clone() };
     let foreign = ClientTls { key: other.key.clone(), ..good.clone() };
+    let open = authority.sign("open", &["127.0.0.1"]);
+    let mode = Permissions::from_mode(0o644);
+    std::fs::set_permissions(&open.key, mode).expect("is its own");
+    let rule = "a private key that others may read (mode 644): chmod o-rw";
+    let rule = format!("{}: {rule}", open.key.display());
     for (tls, file) in [
         (missing, "no/such.pem".to_owned()),
         (swapped, good.key.display().to_string()),
         (foreign, other.key.display().to_string()),
+        (ClientTls::new(open.certificate, open.key), rule),
     ] {
         let refused = Server::start(Config { tls: Some(tls), ..config() }).await.err();
         let text = refused.expect("is refused").to_string();

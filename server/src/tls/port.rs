@@ -29,7 +29,7 @@ pub struct ClientTls {
     pub listen: Option<SocketAddr>,
     /// The server's certificate, and those between it and its authority if there are any.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Its private key; others than its owner and group may neither read nor write the file.
     pub key: PathBuf,
     /// The authorities that clients' certificates are signed by. With them, a client without such
     /// a certificate is refused; without, clients are asked for none.
@@ -67,7 +67,7 @@ impl Read {
     fn of(files: &ClientTls) -> Result<Read, TlsError> {
         Ok(Read {
             certificate: Pem::read(&files.certificate)?,
-            key: Pem::read(&files.key)?,
+            key: Pem::read_key(&files.key)?,
             client_ca: files.client_ca.as_deref().map(Pem::read).transpose()?,
         })
     }

@@ -1,3 +1,6 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -60,6 +63,7 @@ impl Files {
         let write = |name: &str, text: String| {
             let file = folder.join(name);
             std::fs::write(&file, text).expect("written");
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("is its own");
             file
         };
         let files = TlsFiles {
@@ -183,6 +187,10 @@ fn files_that_are_not_what_they_should_be_are_named() {
         |files: &TlsFiles| Tls::over(Arc::new(Tcp), files).expect_err("refused").file().to_owned();
     let swapped = TlsFiles { ca: good.files.key.clone(), ..good.files.clone() };
     assert_eq!(refused(&swapped), good.files.key);
+    let open = Files::new("open", &ca, &ca, false);
+    let mode = Permissions::from_mode(0o644);
+    std::fs::set_permissions(&open.files.key, mode).expect("is its own");
+    assert_eq!(refused(&open.files), open.files.key, "others may read it");
     let missing = TlsFiles { certificate: "no/such.pem".into(), ..good.files.clone() };
     assert_eq!(refused(&missing), Path::new("no/such.pem"));
     let foreign = TlsFiles { key: other.files.key.clone(), ..good.files.clone() };

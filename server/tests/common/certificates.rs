@@ -1,5 +1,7 @@
 //! Authorities and the certificates that they sign, in PEM files.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -76,6 +78,7 @@ impl Authority {
         let write = |name: String, text: String| {
             let file = self.folder.path().join(name);
             std::fs::write(&file, text).expect("written");
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("is its own");
             file
         };
         Signed {
