@@ -3,6 +3,8 @@
 //! Buffers are there only while something is in them, so that an idle session costs little; and
 //! nothing is read from a client that does not take its replies.
 
+mod requests;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -15,17 +17,16 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use synod_core::model::Identity;
-use synod_core::wire::{
-    BadFrame, ConnectReply, ConnectRequest, DecodeError, decode_request, take_frame,
-};
+use synod_core::wire::{BadFrame, ConnectReply, ConnectRequest, DecodeError, take_frame};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::Shared;
 use crate::counters::count;
+use crate::input::Holding;
 use crate::limits::{
-    BATCH_REQUESTS_MAX, DRAIN_MS_MAX, HANDSHAKE_BYTES_MAX, INPUT_BYTES_SOFT, LINGER_MS_MAX,
-    READ_BYTES, REQUEST_BYTES_MIN, STOP_LINGER_MS_MAX,
+    DRAIN_MS_MAX, HANDSHAKE_BYTES_MAX, INPUT_BYTES_SOFT, INPUT_PAUSE_MS, LINGER_MS_MAX, READ_BYTES,
+    STOP_LINGER_MS_MAX,
 };
 use crate::member::{Decoded, Ticket, Turn, Unwelcome};
 use crate::net::Stream;
@@ -176,6 +177,10 @@ struct Connection {
     /// Who the client has proved to be by how it came.
     proved: Option<Identity>,
     received: BytesMut,
+    /// The length of the frame at its front, if it is long and was let in.
+    let_in: usize,
+    /// What it holds of the input of all connections.
+    holding: Holding,
     /// What was taken out of the outbox and is not yet written.
     writing: BytesMut,
     /// Bytes that were written while others were waited for.
@@ -197,6 +202,8 @@ impl Connection {
             stream,
             proved,
             received: BytesMut::new(),
+            let_in: 0,
+            holding: shared.roster.holding(),
             writing: BytesMut::new(),
             written: 0,
             unflushed: false,
@@ -278,8 +285,13 @@ impl Connection {
             // One that asks too fast waits until it is late enough.
             let allowed = peer.pace.allows(now);
             let before = batch.len();
+            // A frame waits for room.
+            let mut crowded = false;
             if may_work && bad.is_none() {
-                bad = self.decode(&mut batch, allowed).err();
+                match self.decode(&mut batch, allowed) {
+                    Ok(waits) => crowded = waits,
+                    Err(broken) => bad = Some(broken),
+                }
                 peer.pace.spend(batch.len() - before, now);
             }
             if batch.len() > before {
@@ -291,6 +303,7 @@ impl Connection {
             if works {
                 half_since = None;
                 ready = shared.member.submit(ticket, &peer, &mut batch, heard) == Turn::More;
+                self.hold(requests::bytes_of(&batch));
             }
             let mut written = std::mem::take(&mut self.written) + self.write().await?;
             match self.peer.outbox.take(&mut self.writing) {
@@ -324,23 +337,29 @@ impl Connection {
             }
             self.give_back(&mut batch);
             let rests_until = (allowed == 0).then(|| peer.pace.next_at());
-            let may_read = may_work && bad.is_none() && batch.is_empty() && rests_until.is_none();
+            let may_read =
+                may_work && bad.is_none() && batch.is_empty() && rests_until.is_none() && !crowded;
             if !may_read || self.received.is_empty() {
                 half_since = None;
             } else if half_since.is_none() {
                 half_since = Some(now);
             }
+            // Half a frame that finds no room goes on being half received.
+            crowded |= may_read && !self.lets_in();
+            let may_read = may_read && !crowded;
+            let looks_again = crowded.then(|| now + Duration::from_millis(INPUT_PAUSE_MS));
             let stall = stalled_since.map(|since| since + limits.write_stall);
             let half = half_since.map(|since| since + limits.half_frame);
             let silent = ticket.silence_max.map(|most| heard + most);
-            let deadline = [stall, half, silent, rests_until].into_iter().flatten().min();
+            let pauses = [rests_until, looks_again].into_iter().flatten().min();
+            let deadline = [stall, half, silent, pauses].into_iter().flatten().min();
             let blocked = self.is_blocked();
             tokio::select! {
                 biased;
                 () = peer.outbox.changed() => {}
                 moved = poll_fn(|cx| self.poll_move(cx, blocked, may_read)) => moved?,
                 () = until(deadline) => {
-                    if deadline == rests_until {
+                    if deadline == pauses {
                         continue;
                     }
                     return Err(match deadline {
@@ -351,24 +370,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// Decodes whole frames into the batch, as many as it has room for, and not more than allowed.
-    fn decode(&mut self, batch: &mut VecDeque<Decoded>, allowed: usize) -> Result<(), BadFrame> {
-        let most = batch.len().saturating_add(allowed).min(BATCH_REQUESTS_MAX);
-        let bytes_max = self.shared.config.limits.request_bytes_max;
-        while batch.len() < most {
-            match take_frame(&mut self.received, REQUEST_BYTES_MIN, bytes_max)? {
-                Some(payload) => {
-                    let bytes = payload.len();
-                    let decoded = Decoded { request: decode_request(payload), bytes };
-                    self.shared.trace.request(&self.peer, &decoded);
-                    batch.push_back(decoded);
-                }
-                None => break,
-            }
-        }
-        Ok(())
     }
 
     /// Reads what there is, up to the bound.

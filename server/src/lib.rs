@@ -39,6 +39,7 @@
 //! | [`net`] | the seam to the network |
 //! | `tls` | TLS, for clients and between members (feature `tls`) |
 //! | `pace` | how fast requests of one address may come |
+//! | `input` | what all connections hold of what clients have sent |
 //! | `outbox` | what waits to be sent on a connection |
 //! | `member` | the state behind one mutex, and (in `state`) the seam to the log |
 //! | `replica` | consensus: the one place that names openraft |
@@ -69,6 +70,7 @@ mod expiry;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod fuzz;
+mod input;
 pub mod limits;
 mod listener;
 pub mod log;

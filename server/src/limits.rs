@@ -71,6 +71,17 @@ pub const READ_BYTES: usize = 8 << 10;
 /// frame may be larger.)
 pub const INPUT_BYTES_SOFT: usize = 64 << 10;
 
+/// Input of all connections together, beyond [`INPUT_BYTES_SOFT`] of each, past which no further
+/// long frame is let in and nothing is decoded that would wait, in bytes.
+pub const TOTAL_INPUT_BYTES_MAX: usize = 512 << 20;
+
+/// How long a connection pauses before it looks again whether there is room for its frame, in
+/// milliseconds.
+pub const INPUT_PAUSE_MS: u64 = 100;
+
+/// What a path of a decoded request takes beside its text and who points to it, in bytes.
+pub const DECODED_PATH_BYTES: usize = 32;
+
 /// Requests of one connection that are decoded at a time.
 pub const BATCH_REQUESTS_MAX: usize = 256;
 
@@ -89,8 +100,8 @@ pub const MEMORY_PART_FOR_SESSIONS: u64 = 8;
 /// Requests of one connection that are read and not answered: past it, reading stops.
 pub const OUTSTANDING_REQUESTS_MAX: usize = 1_024;
 
-/// Bytes of a connection's requests that wait for those before them to be answered, past which
-/// reading stops too. (One may go beyond it. Writes count among [`UNAPPLIED_BYTES_MAX`].)
+/// Bytes in memory of a connection's requests that wait for those before them to be answered, past
+/// which reading stops too. (One may go beyond it. Writes count among [`UNAPPLIED_BYTES_MAX`].)
 pub const OUTSTANDING_BYTES_SOFT: usize = 1 << 20;
 
 /// Bytes of all writes that are on their way through the log, past which no more are taken in.
@@ -430,6 +441,8 @@ pub struct Limits {
     pub output_bytes_soft: usize,
     /// See [`TOTAL_OUTPUT_BYTES_MAX`].
     pub total_output_bytes_max: usize,
+    /// See [`TOTAL_INPUT_BYTES_MAX`]; at least [`REQUEST_BYTES_MAX`].
+    pub total_input_bytes_max: usize,
     /// See [`EVENT_BYTES_MAX`].
     pub event_bytes_max: usize,
     /// See [`COURIER_FRAME_BYTES_SOFT`].
@@ -454,6 +467,7 @@ impl Default for Limits {
             write_stall: Duration::from_millis(WRITE_STALL_MS_MAX),
             output_bytes_soft: OUTPUT_BYTES_SOFT,
             total_output_bytes_max: TOTAL_OUTPUT_BYTES_MAX,
+            total_input_bytes_max: TOTAL_INPUT_BYTES_MAX,
             event_bytes_max: EVENT_BYTES_MAX,
             courier_frame_bytes_soft: COURIER_FRAME_BYTES_SOFT,
         }
@@ -472,6 +486,8 @@ impl Limits {
             Err("at least 1 request may be outstanding")
         } else if self.output_bytes_soft == 0 {
             Err("at least 1 byte of output may wait")
+        } else if self.total_input_bytes_max < REQUEST_BYTES_MAX {
+            Err("there is room for at least 1 request, of 1114111 bytes")
         } else if self.handshake.is_zero() {
             Err("a handshake may take some time")
         } else if self.connections_max == 0 {

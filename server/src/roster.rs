@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
+use crate::input::{Holding, Input};
 use crate::limits::{Limits, RESTING_ADDRESSES_MAX};
 use crate::outbox::{Fate, Outbox, Output};
 use crate::pace::Pace;
@@ -27,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) timeout_ms: AtomicU32,
     /// Requests that were read and not yet done.
     pub(crate) queued: AtomicUsize,
+    /// What of them waits in memory, in bytes.
+    pub(crate) queued_bytes: AtomicUsize,
     /// There is something at the front of its queue that its task can do.
     pub(crate) runnable: AtomicBool,
     pub(crate) packets_received: AtomicU64,
@@ -44,6 +47,7 @@ impl Peer {
 /// All connections, in the order in which they came.
 pub(crate) struct Roster {
     inner: Mutex<Inner>,
+    input: Arc<Input>,
     output: Arc<Output>,
 }
 
@@ -88,7 +92,11 @@ impl Inner {
 
 impl Roster {
     pub(crate) fn new(limits: &Limits) -> Roster {
-        Roster { inner: Mutex::default(), output: Output::new(limits.total_output_bytes_max) }
+        Roster {
+            inner: Mutex::default(),
+            input: Input::new(limits.total_input_bytes_max),
+            output: Output::new(limits.total_output_bytes_max),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -135,12 +143,18 @@ impl Roster {
             session: AtomicI64::new(0),
             timeout_ms: AtomicU32::new(0),
             queued: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
             runnable: AtomicBool::new(false),
             packets_received: AtomicU64::new(0),
             packets_sent: AtomicU64::new(0),
         });
         inner.peers.insert(peer.number, Arc::clone(&peer));
         Some(peer)
+    }
+
+    /// What a connection holds of the input of all.
+    pub(crate) fn holding(&self) -> Holding {
+        Holding::new(Arc::clone(&self.input))
     }
 
     pub(crate) fn leave(&self, peer: &Peer) {

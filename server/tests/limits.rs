@@ -247,6 +247,7 @@ async fn a_bound_that_lets_nothing_through_is_refused() {
         (Limits { outstanding_requests_max: 0, ..Limits::default() }, "outstanding"),
         (Limits { output_bytes_soft: 0, ..Limits::default() }, "output"),
         (Limits { handshake: Duration::ZERO, ..Limits::default() }, "handshake"),
+        (Limits { total_input_bytes_max: REQUEST_BYTES_MAX - 1, ..Limits::default() }, "room"),
         (Limits { connections_max: 0, ..Limits::default() }, "connections"),
         (Limits { request_bytes_max: (256 << 10) - 1, ..Limits::default() }, "request"),
         (Limits { request_bytes_max: REQUEST_BYTES_MAX + 1, ..Limits::default() }, "request"),

@@ -3,20 +3,18 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use common::cluster::until_leaderless;
-use common::{PATIENCE, Raw, config, create, get, new_session, start, until_outstanding, word};
+use common::cluster::{Two, until_leaderless};
+use common::{PATIENCE, Raw, create, get, new_session, start, until_outstanding, word};
 use synod_core::model::{CreateMode, Entry, Request, Write, Zxid};
 use synod_core::wire::ConnectRequest;
 use synod_server::admin::Admin;
 use synod_server::limits::UNAPPLIED_BYTES_MAX;
-use synod_server::{Config, Founding, Limits, MemberConfig, Server, Tap};
-use tempfile::TempDir;
+use synod_server::{Config, Limits, Server, Tap};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -28,33 +26,6 @@ impl Tap for Opened {
     fn applied(&self, _: Zxid, entry: &Entry) {
         let opens = matches!(entry.request, Write::CreateSession { .. });
         self.0.fetch_add(usize::from(opens), SeqCst);
-    }
-}
-
-/// Two members, of which neither leads without the other.
-struct Two {
-    folders: Vec<TempDir>,
-    peers: BTreeMap<u64, String>,
-}
-
-impl Two {
-    fn new() -> Two {
-        let free = |_: u64| {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            listener.local_addr().expect("it has an address").to_string()
-        };
-        let folders = (0..2).map(|_| TempDir::new().expect("a folder")).collect();
-        Two { folders, peers: (1..=2).map(|id| (id, free(id))).collect() }
-    }
-
-    fn config(&self, id: u64) -> Config {
-        let member = MemberConfig {
-            id,
-            peer_listen: Some(self.peers[&id].clone()),
-            founding: Founding::Together(self.peers.clone()),
-            ..MemberConfig::new(self.folders[id as usize - 1].path())
-        };
-        Config { member: Some(member), ..config() }
     }
 }
 

@@ -129,6 +129,11 @@ pub(super) struct Settings {
     #[arg(long, value_name = "BYTES")]
     total_output_bytes: Option<usize>,
 
+    /// Bytes that all clients together have sent and that are not done, beyond which long requests
+    /// wait [default: 536870912; at least: 1114111].
+    #[arg(long, value_name = "BYTES")]
+    total_input_bytes: Option<usize>,
+
     /// Bytes of events that a client has not taken, beyond which it is disconnected
     /// [default: 16777216].
     #[arg(long, value_name = "BYTES")]
@@ -248,6 +253,7 @@ impl Settings {
         );
         set(&mut limits.output_bytes_soft, self.output_bytes, file.output_bytes);
         set(&mut limits.total_output_bytes_max, self.total_output_bytes, file.total_output_bytes);
+        set(&mut limits.total_input_bytes_max, self.total_input_bytes, file.total_input_bytes);
         set(&mut limits.event_bytes_max, self.event_bytes, file.event_bytes);
         set(
             &mut limits.watches_per_session_max,
@@ -284,7 +290,7 @@ mod tests {
 
     #[test]
     fn each_bound_is_set_by_its_own_name_on_the_command_line_and_in_the_file() {
-        let bounds: [(&str, Set); 13] = [
+        let bounds: [(&str, Set); 14] = [
             ("max-connections", |limits, n| limits.connections_max = n as usize),
             ("max-connections-per-address", |limits, n| {
                 limits.connections_per_address_max = n as usize;
@@ -296,6 +302,7 @@ mod tests {
             ("outstanding-requests", |limits, n| limits.outstanding_requests_max = n as usize),
             ("output-bytes", |limits, n| limits.output_bytes_soft = n as usize),
             ("total-output-bytes", |limits, n| limits.total_output_bytes_max = n as usize),
+            ("total-input-bytes", |limits, n| limits.total_input_bytes_max = n as usize),
             ("event-bytes", |limits, n| limits.event_bytes_max = n as usize),
             ("watches-per-session", |limits, n| limits.watches_per_session_max = n as usize),
             ("children-per-reply", |limits, n| limits.children_per_reply_max = n as usize),

@@ -36,7 +36,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use synod_core::engine::Engine;
 use synod_core::model::limits::REAP_BATCH_MAX;
-use synod_core::model::{Identity, SessionId, Write, Zxid};
+use synod_core::model::{
+    Identity, Op, Read, ReadOp, Rearm, Request, SessionId, WatchRequest, Write, Zxid,
+};
 use synod_core::seams::{Clock, Entropy};
 use synod_core::wire::{Refused, SubmittedRequest};
 use tokio::sync::{Notify, watch};
@@ -54,7 +56,7 @@ use self::watchman::Watchman;
 use crate::bug::{Bug, Planted};
 use crate::config::Config;
 use crate::counters::{Counters, Latency};
-use crate::limits::{EXPIRY_BATCH_MAX, Limits};
+use crate::limits::{DECODED_PATH_BYTES, EXPIRY_BATCH_MAX, Limits};
 use crate::sasl::Sasl;
 use crate::seldom::Seldom;
 use crate::watched;
@@ -62,8 +64,33 @@ use crate::watched;
 /// A request as the codec gives it.
 pub(crate) struct Decoded {
     pub(crate) request: Result<SubmittedRequest, Refused>,
-    /// The length of its frame, in bytes.
+    /// About what it takes in memory, in bytes.
     pub(crate) bytes: usize,
+}
+
+impl Decoded {
+    /// One whose frame has so many bytes.
+    pub(crate) fn new(request: Result<SubmittedRequest, Refused>, frame_bytes: usize) -> Decoded {
+        let parts = request.as_ref().map_or(0, |submitted| parts_bytes(&submitted.request));
+        Decoded { request, bytes: frame_bytes + parts }
+    }
+}
+
+/// What the parts of a request take that are small and many, beside the bytes that came: these are
+/// shared with the frame, or as long as there.
+fn parts_bytes(request: &Request) -> usize {
+    match request {
+        Request::Watch(WatchRequest::Rearm(rearm)) => {
+            let Rearm { data, exist, child, persistent, recursive, .. } = rearm;
+            let paths = [data, exist, child, persistent, recursive].map(Vec::len);
+            paths.iter().sum::<usize>() * (size_of::<Arc<str>>() + DECODED_PATH_BYTES)
+        }
+        Request::Read(Read::Multi(reads)) => {
+            reads.len() * (size_of::<ReadOp>() + DECODED_PATH_BYTES)
+        }
+        Request::Write(Write::Multi(ops)) => ops.len() * (size_of::<Op>() + DECODED_PATH_BYTES),
+        _ => 0,
+    }
 }
 
 /// What the words tell about the state.
@@ -325,6 +352,8 @@ fn first_session(member_id: u64, entropy: &dyn Entropy) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use synod_core::wire::decode_request;
+
     use super::*;
 
     struct Constant(u8);
@@ -333,6 +362,19 @@ mod tests {
         fn fill(&self, bytes: &mut [u8]) {
             bytes.fill(self.0);
         }
+    }
+
+    /// The shortest paths are the most for their bytes.
+    #[test]
+    fn a_request_counts_for_what_its_parts_take_in_memory() {
+        let data: Vec<Arc<str>> = vec!["/".into(); 1_000];
+        let request = Request::Watch(WatchRequest::Rearm(Rearm { data, ..Rearm::default() }));
+        let mut out = bytes::BytesMut::new();
+        synod_core::wire::encode_request(&mut out, 1, &request).expect("is a client's");
+        let frame_bytes = out.len();
+        let decoded = decode_request(out.freeze().slice(4..));
+        let bytes = Decoded::new(decoded, frame_bytes).bytes;
+        assert!(bytes > 8 * frame_bytes, "{bytes} of {frame_bytes}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) struct Seat {
     /// The number of the last write that came through the attachment.
     pub(super) sequence: u64,
     pub(super) queue: VecDeque<Slot>,
-    /// Bytes of those of them that are to be done at the front.
+    /// What those of them take in memory that are to be done at the front, in bytes.
     pub(super) queued_bytes: usize,
     /// Bytes of its writes that are on their way through the log.
     pub(super) unapplied_bytes: usize,
@@ -189,8 +189,9 @@ impl Seat {
         Some((arrived, decoded))
     }
 
-    /// What `queued` shows.
+    /// What `queued` and `queued_bytes` show.
     pub(super) fn count_queue(&self) {
         self.peer.queued.store(self.queue.len(), Relaxed);
+        self.peer.queued_bytes.store(self.queued_bytes, Relaxed);
     }
 }

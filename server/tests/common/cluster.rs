@@ -55,6 +55,33 @@ pub(crate) fn admin(address: &str, files: &TlsFiles) -> Admin {
     Admin::new(address).expect("an address").net(Arc::new(net))
 }
 
+/// Two members, of which neither leads without the other.
+pub(crate) struct Two {
+    folders: Vec<TempDir>,
+    pub(crate) peers: BTreeMap<u64, String>,
+}
+
+impl Two {
+    pub(crate) fn new() -> Two {
+        let free = |_: u64| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.local_addr().expect("it has an address").to_string()
+        };
+        let folders = (0..2).map(|_| TempDir::new().expect("a folder")).collect();
+        Two { folders, peers: (1..=2).map(|id| (id, free(id))).collect() }
+    }
+
+    pub(crate) fn config(&self, id: u64) -> Config {
+        let member = MemberConfig {
+            id,
+            peer_listen: Some(self.peers[&id].clone()),
+            founding: Founding::Together(self.peers.clone()),
+            ..MemberConfig::new(self.folders[id as usize - 1].path())
+        };
+        Config { member: Some(member), ..config() }
+    }
+}
+
 /// What a member says that it is.
 pub(crate) async fn mode(server: &Server) -> String {
     let srvr = word(server, "srvr").await;
