@@ -25,8 +25,8 @@ use crate::Shared;
 use crate::counters::count;
 use crate::input::Holding;
 use crate::limits::{
-    DRAIN_MS_MAX, HANDSHAKE_BYTES_MAX, INPUT_BYTES_SOFT, INPUT_PAUSE_MS, LINGER_MS_MAX, READ_BYTES,
-    STOP_LINGER_MS_MAX,
+    DRAIN_MS_MAX, HANDSHAKE_BYTES_MAX, INPUT_BYTES_SOFT, INPUT_PAUSE_MS, LINGER_MS_MAX,
+    OUTPUT_PARTS, READ_BYTES, STOP_LINGER_MS_MAX,
 };
 use crate::member::{Decoded, Ticket, Turn, Unwelcome};
 use crate::net::Stream;
@@ -53,7 +53,7 @@ enum End {
     HalfFrame,
     #[error("nothing came from a read-only session for its timeout")]
     Silent,
-    #[error("the client did not take what waited for it")]
+    #[error("the client did not take enough of what waited for it")]
     Stalled,
     #[error("another connection took the session, it expired, or too many events waited")]
     Cut,
@@ -172,6 +172,13 @@ fn note(shared: &Shared, peer: &Peer, end: &End) {
     }
 }
 
+/// What a client must take of what waits for it.
+#[derive(Clone, Copy)]
+struct Due {
+    since: Instant,
+    bytes: usize,
+}
+
 struct Connection {
     stream: Box<dyn Stream>,
     /// Who the client has proved to be by how it came.
@@ -274,8 +281,10 @@ impl Connection {
         let mut may_work = true;
         // A frame that breaks the rules: what came before it is answered first.
         let mut bad: Option<BadFrame> = None;
-        // Since when the client has taken nothing of what waits for it.
-        let mut stalled_since: Option<Instant> = None;
+        // What the client must take of what waits for it, and since when.
+        let mut stalled: Option<Due> = None;
+        // The part of what was taken out last that is due each time.
+        let mut part = 1;
         // When a request came last.
         let mut heard = Instant::now();
         // Since when a frame is half received.
@@ -306,17 +315,24 @@ impl Connection {
                 self.hold(requests::bytes_of(&batch));
             }
             let mut written = std::mem::take(&mut self.written) + self.write().await?;
+            let was_empty = self.writing.is_empty();
             match self.peer.outbox.take(&mut self.writing) {
                 Fate::Open => {}
                 Fate::Cut => return Err(End::Cut),
                 Fate::Drain => return self.write_out().await,
             }
+            let taken = if was_empty { self.writing.len() } else { 0 };
             written += self.write().await?;
-            if !self.is_blocked() {
-                stalled_since = None;
-            } else if written > 0 || stalled_since.is_none() {
-                stalled_since = Some(now);
+            if taken > 0 {
+                part = taken.div_ceil(OUTPUT_PARTS);
             }
+            stalled = match stalled {
+                _ if !self.is_blocked() => None,
+                Some(due) if taken == 0 && written < due.bytes => {
+                    Some(Due { bytes: due.bytes - written, ..due })
+                }
+                _ => Some(Due { since: now, bytes: part }),
+            };
             let might = may_work;
             let waiting = self.peer.outbox.waiting_bytes(&self.writing);
             may_work = !self.peer.outbox.is_sated(waiting, limits.output_bytes_soft);
@@ -348,7 +364,7 @@ impl Connection {
             crowded |= may_read && !self.lets_in();
             let may_read = may_read && !crowded;
             let looks_again = crowded.then(|| now + Duration::from_millis(INPUT_PAUSE_MS));
-            let stall = stalled_since.map(|since| since + limits.write_stall);
+            let stall = stalled.map(|due| due.since + limits.write_stall);
             let half = half_since.map(|since| since + limits.half_frame);
             let silent = ticket.silence_max.map(|most| heard + most);
             let pauses = [rests_until, looks_again].into_iter().flatten().min();

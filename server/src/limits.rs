@@ -24,8 +24,13 @@ pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 /// How long a frame may stay half received, in milliseconds.
 pub const HALF_FRAME_MS_MAX: u64 = 30_000;
 
-/// How long a client may take none of the output that waits for it, in milliseconds.
+/// How long a client may take for a [part](OUTPUT_PARTS) of the output that waits for it,
+/// in milliseconds.
 pub const WRITE_STALL_MS_MAX: u64 = 30_000;
+
+/// In how many such parts a client must take what waits for it: it holds its room until it has
+/// taken all.
+pub const OUTPUT_PARTS: usize = 2;
 
 /// How often the files of a port's certificate are looked at, in milliseconds.
 pub const TLS_RELOAD_MS: u64 = 10_000;
@@ -48,6 +53,10 @@ pub const EVENT_BYTES_MAX: usize = 16 << 20;
 /// Output waiting for all connections together past which no large reply is made and no further
 /// event waits, in bytes.
 pub const TOTAL_OUTPUT_BYTES_MAX: usize = 512 << 20;
+
+/// Which part of that one connection may hold; one reply may be larger, while nothing else waits for
+/// its connection.
+pub const OUTPUT_PART_OF_CONNECTION: usize = 8;
 
 /// Output of one connection that does not count among that, in bytes: there is always room for it,
 /// and for a reply of as much behind it. Beyond it, none of its requests is looked at while there is

@@ -15,7 +15,7 @@ use futures::task::AtomicWaker;
 use synod_core::model::Event;
 use synod_core::wire::encode_event;
 
-use crate::limits::OUTPUT_BYTES_COUNTED;
+use crate::limits::{OUTPUT_BYTES_COUNTED, OUTPUT_PART_OF_CONNECTION};
 
 /// How a connection stands, from good to bad: it never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +52,6 @@ struct Waiting {
     taken_bytes: usize,
     /// Of the bytes, those of events.
     event_bytes: usize,
-    /// What of all this is counted in [`Output`].
-    counted: usize,
     fate: Fate,
     /// The task was notified and has not looked since.
     notified: bool,
@@ -61,6 +59,8 @@ struct Waiting {
 
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
+    /// What of it is counted in [`Output`]. It changes with that locked.
+    counted: AtomicUsize,
     /// The task was woken and has not gone on since.
     woken: AtomicBool,
     /// The connection's own: nobody else waits.
@@ -76,12 +76,12 @@ impl Outbox {
             in_flight_bytes: 0,
             taken_bytes: 0,
             event_bytes: 0,
-            counted: 0,
             fate: Fate::Open,
             notified: false,
         };
         Outbox {
             waiting: Mutex::new(waiting),
+            counted: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
             task: AtomicWaker::new(),
             event_bytes_max,
@@ -100,12 +100,17 @@ impl Outbox {
         if waiting.fate != Fate::Cut {
             encode(&mut waiting.bytes);
         }
-        self.count(&mut waiting)
+        self.count(&waiting)
     }
 
-    /// Whether a reply of so many bytes may wait, with what waits on all connections.
+    /// Whether a reply of so many bytes may wait, with what waits here, and on all connections.
     pub(crate) fn admits(&self, bytes: usize) -> bool {
-        bytes <= OUTPUT_BYTES_COUNTED || !self.output.is_full(bytes)
+        if bytes <= OUTPUT_BYTES_COUNTED {
+            return true;
+        }
+        let counted = self.counted.load(Relaxed);
+        let most = self.output.bytes_max / OUTPUT_PART_OF_CONNECTION;
+        !self.output.is_full(bytes) && (counted == 0 || counted.saturating_add(bytes) <= most)
     }
 
     /// Whether as much waits, with what waits on all connections, that none of this one's requests
@@ -116,12 +121,12 @@ impl Outbox {
     }
 
     /// Counts what waits among what waits on all connections; how much that is here.
-    fn count(&self, waiting: &mut Waiting) -> usize {
+    fn count(&self, waiting: &Waiting) -> usize {
         let bytes = waiting.bytes.len() + waiting.in_flight_bytes;
         let in_flight = if waiting.in_flight_bytes > 0 { waiting.taken_bytes } else { 0 };
         let held = waiting.bytes.len() + in_flight;
         let counted = if held > OUTPUT_BYTES_COUNTED { held } else { 0 };
-        let before = std::mem::replace(&mut waiting.counted, counted);
+        let before = self.counted.swap(counted, Relaxed);
         if counted > before {
             self.output.bytes.fetch_add(counted - before, Relaxed);
         } else if counted < before {
@@ -144,7 +149,7 @@ impl Outbox {
             waiting.fate = Fate::Cut;
             waiting.bytes = BytesMut::new();
         }
-        self.count(&mut waiting);
+        self.count(&waiting);
         !std::mem::replace(&mut waiting.notified, true)
     }
 
@@ -189,7 +194,7 @@ impl Outbox {
             // Those that are in flight no longer count: they may be as many again.
             waiting.event_bytes = 0;
         }
-        self.count(&mut waiting);
+        self.count(&waiting);
         waiting.fate
     }
 
@@ -217,7 +222,7 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.output.bytes.fetch_sub(self.lock().counted, Relaxed);
+        self.output.bytes.fetch_sub(self.counted.load(Relaxed), Relaxed);
     }
 }
 
@@ -271,16 +276,34 @@ mod tests {
     }
 
     #[test]
+    fn one_connection_holds_a_part_of_that_or_one_reply() {
+        let most = 2 * OUTPUT_BYTES_COUNTED;
+        let output = Output::new(OUTPUT_PART_OF_CONNECTION * most);
+        let (mut writing, first, second) = (BytesMut::new(), outbox(&output), outbox(&output));
+        first.reply(|bytes| bytes.resize(OUTPUT_BYTES_COUNTED + 1, 0));
+        assert!(!first.admits(OUTPUT_BYTES_COUNTED + 1), "it would be more than the part");
+        assert!(first.admits(OUTPUT_BYTES_COUNTED), "small replies always go");
+        assert!(second.admits(2 * most), "one reply may be larger");
+        second.reply(|bytes| bytes.resize(2 * most, 0));
+        second.take(&mut writing);
+        assert!(!second.admits(OUTPUT_BYTES_COUNTED + 1), "the other is not taken");
+        writing.clear();
+        second.take(&mut writing);
+        assert!(second.admits(2 * most));
+    }
+
+    #[test]
     fn what_waits_on_all_connections_together_is_bounded() {
         let large = OUTPUT_BYTES_COUNTED + 1;
         let output = Output::new(2 * large);
         let (mut writing, first, second) = (BytesMut::new(), outbox(&output), outbox(&output));
+        let third = outbox(&output);
         first.reply(|bytes| bytes.resize(large, 0));
         assert!(second.admits(large) && !second.admits(large + 1));
         // What is being written counts until it is.
         first.take(&mut writing);
         second.reply(|bytes| bytes.resize(large, 0));
-        assert!(!second.admits(large), "both have as much as they may");
+        assert!(!third.admits(large), "both have as much as they may");
         assert!(second.admits(OUTPUT_BYTES_COUNTED), "small replies always go");
         assert!(!second.is_sated(large, large + 1));
         first.reply(|bytes| bytes.resize(1, 0));
@@ -290,10 +313,10 @@ mod tests {
         assert!(second.is_sated(large, large) && !second.is_sated(large - 1, large));
         writing.truncate(1);
         first.take(&mut writing);
-        assert!(!second.admits(large), "the room of what is left is as large as ever");
+        assert!(!third.admits(large), "the room of what is left is as large as ever");
         writing.clear();
         first.take(&mut writing);
-        assert!(second.admits(large));
+        assert!(third.admits(large));
         drop(second);
         assert!(first.admits(2 * large), "it took its own along");
         assert_eq!(output.bytes.load(Relaxed), 0);

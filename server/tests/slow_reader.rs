@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use common::{Raw, children, config, create, exists, get, new_session, set, start, watch};
-use synod_core::model::{AddWatchMode, CreateMode, Rearm, Request, WatchRequest};
+use synod_core::model::{AddWatchMode, CreateMode, Read, ReadOp, Rearm, Request, WatchRequest};
 use synod_core::wire::ConnectRequest;
 use synod_server::limits::{EVENT_BYTES_MAX, TOTAL_OUTPUT_BYTES_MAX};
 use synod_server::{Config, Limits, Server};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -134,6 +135,29 @@ async fn who_takes_nothing_for_too_long_is_closed_and_the_session_lives_on() {
     let mut again = Raw::dial(&server).await;
     let resume = hog.resume();
     assert_eq!(again.hello(&resume).await.expect("is answered").session, resume.session);
+    server.stop().await;
+}
+
+/// Its reply would hold its room for as long as it likes.
+#[tokio::test]
+async fn who_takes_little_for_too_long_is_closed() {
+    let _turn = TURN.lock().await;
+    let limits = Limits { write_stall: Duration::from_millis(500), ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    let mut raw = Raw::open(&server).await;
+    let data = vec![7; 1 << 19];
+    raw.call(&create("/large", &data, CreateMode::Persistent)).await.expect("is created");
+    // Far more than sockets take in.
+    let reads = vec![ReadOp::GetData { path: "/large".into() }; 120];
+    raw.send(&Request::Read(Read::Multi(reads))).await;
+    let mut taken = 0;
+    let mut some = vec![0; 128 << 10];
+    while let Ok(bytes @ 1..) = raw.stream.read(&mut some).await {
+        taken += bytes;
+        // Each time a part of what is due by the end of the stall.
+        tokio::time::sleep(limits.write_stall / 25).await;
+    }
+    assert!(taken < 120 << 19, "it got everything");
     server.stop().await;
 }
 
