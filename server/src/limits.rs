@@ -116,6 +116,10 @@ pub const OUTSTANDING_BYTES_SOFT: usize = 1 << 20;
 /// Bytes of all writes that are on their way through the log, past which no more are taken in.
 pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 
+/// Which part of that one connection may have on its way: those of others are not to wait behind
+/// all of it.
+pub const UNAPPLIED_PART_OF_CONNECTION: usize = 16;
+
 /// Entries that go through the log together, and that are applied before others get at the state
 /// again.
 pub const BATCH_ENTRIES_MAX: usize = 256;

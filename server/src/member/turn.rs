@@ -22,7 +22,7 @@ use super::{Decoded, Member, prefetch, read_only};
 use crate::bug::Bug;
 use crate::limits::{
     BATCH_MICROS_MAX, IDENTITIES_MAX, IDENTITY_BYTES_MAX, MEMORY_PART_FOR_SESSIONS,
-    UNAPPLIED_BYTES_MAX,
+    UNAPPLIED_BYTES_MAX, UNAPPLIED_PART_OF_CONNECTION,
 };
 use crate::outbox::Fate;
 use crate::roster::Peer;
@@ -85,7 +85,8 @@ impl Member {
             };
             let full = seat.is_full(self.limits.outstanding_requests_max);
             let only_reads = seat.read_only;
-            let stalled = state.unapplied_bytes >= UNAPPLIED_BYTES_MAX;
+            let stalled = state.unapplied_bytes >= UNAPPLIED_BYTES_MAX
+                || seat.unapplied_bytes >= UNAPPLIED_BYTES_MAX / UNAPPLIED_PART_OF_CONNECTION;
             let waiting_bytes = peer.outbox.waiting();
             // When it has written, the connection's task comes back.
             if peer.outbox.is_sated(waiting_bytes, self.limits.output_bytes_soft) {
