@@ -3,7 +3,7 @@
 use std::fs::read_to_string;
 use std::path::Path;
 
-/// The largest part of it that the state takes by default: the rest is for what waits to be sent and
+/// Which part of it the state may take by default, one in so many: the rest is for what waits to be sent and
 /// to be written, for snapshots, and for what the allocator keeps.
 const PART_OF_STATE: u64 = 2;
 
