@@ -6,7 +6,7 @@
 //! engine, of a server over the wire, and (with the feature `apache`) of Apache ZooKeeper as Debian
 //! has it: 3.8.0, where `exists` needs no permission yet and what was missed is told to everybody.
 
-#[path = "../../server/tests/common/certificates.rs"]
+#[path = "../../server/tests/suite/common/certificates.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod certificates;
 mod connection;

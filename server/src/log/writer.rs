@@ -196,7 +196,9 @@ impl<D: Disk> Writer<D> {
         if self.work.buffer.is_empty() {
             return Ok(());
         }
-        let failed = |doing| LogError::io(doing, self.disk.describe(&self.segment.name));
+        let (disk, name) = (&self.disk, &self.segment.name);
+        // The name is made only when it is needed: this is the way of every batch.
+        let failed = |doing| move |error| LogError::io(doing, disk.describe(name))(error);
         let file = &self.segment.file;
         file.write_at(self.end, &self.work.buffer).await.map_err(failed("cannot write"))?;
         if !self.config.planted(Bug::SkipSync) {
