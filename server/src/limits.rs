@@ -189,6 +189,10 @@ pub const COURIER_BATCHES_MAX: usize = 256;
 /// So many of a leader's own batches whose fate is not known that the next one waits until it is full.
 pub const COURIER_BATCHES_ENOUGH: usize = 2;
 
+/// So many entries of a leader's own whose fate is not known that the next batch waits until it is full:
+/// what each batch costs is then more than what the disk would wait for.
+pub const COURIER_ENTRIES_ENOUGH: usize = 16;
+
 /// Questions to the leader that are not answered, for each courier.
 pub const COURIER_QUESTIONS_MAX: usize = 64;
 

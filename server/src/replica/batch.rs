@@ -47,16 +47,18 @@ pub(crate) fn split(mut batch: Bytes) -> io::Result<Vec<Bytes>> {
     Ok(entries)
 }
 
-/// Whether every member can apply a batch that another member brought: what cannot be read must not
-/// come into the log, at which all of them would end.
+/// Whether every member can apply a batch that another member brought, and how many entries it has: what
+/// cannot be read must not come into the log, at which all of them would end.
 ///
 /// # Errors
 /// It is no batch, or one of its entries is none.
-pub(crate) fn check(batch: &Bytes) -> io::Result<()> {
-    for entry in split(batch.clone())? {
+pub(crate) fn check(batch: &Bytes) -> io::Result<usize> {
+    let entries = split(batch.clone())?;
+    let count = entries.len();
+    for entry in entries {
         decode_entry(entry).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     }
-    Ok(())
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -118,7 +120,7 @@ mod tests {
             let entries: Vec<Bytes> = entries.iter().copied().cloned().collect();
             batches(&entries, usize::MAX).remove(0)
         };
-        check(&batch(&[&entry, &entry])).expect("both can be applied");
+        assert_eq!(check(&batch(&[&entry, &entry])).expect("both can be applied"), 2);
         let short = entry.slice(..entry.len() - 1);
         check(&batch(&[&entry, &short])).expect_err("the second is cut off");
         check(&batch(&[&Bytes::new()])).expect_err("nothing is no entry");

@@ -158,8 +158,8 @@ impl<D: Disk> Courier<D> {
         let (mut seen, mut held) = (Instant::now(), Instant::now());
         let lost = loop {
             let room = !asked.is_full() && !proposed.is_full();
-            // One is being written and one waits for the disk: what comes after them is not earlier
-            // there for being proposed now, and costs less together.
+            // One is being written and one waits for the disk, or many are written together: what comes
+            // after them is not much earlier there for being proposed now, and costs less together.
             let awaited = if proposed.is_enough() { Awaited::Pressing } else { Awaited::Anything };
             let something = async {
                 self.member.something_to_take(awaited).await;
@@ -204,9 +204,11 @@ impl<D: Disk> Courier<D> {
                         commands
                     };
                     let term = leader.to_committed_leader_id();
-                    let mut taken = proposed.propose_in(&self.raft, &term, commands(pinned)).await;
+                    let (first, then) = (pinned.len(), rest.len());
+                    let pinned = commands(pinned);
+                    let mut taken = proposed.propose_in(&self.raft, &term, pinned, first).await;
                     if taken.is_ok() {
-                        taken = proposed.propose(&self.raft, commands(rest)).await;
+                        taken = proposed.propose(&self.raft, commands(rest), then).await;
                     }
                     if let Err(lost) = taken {
                         self.member.ask_again(pings, barriers);
@@ -486,15 +488,16 @@ impl<D: Disk> Courier<D> {
                     match kind {
                         PROPOSE => {
                             let time_ms = self.clock.wall_ms();
-                            if let Err(error) = batch::check(&body) {
-                                break error.into();
-                            }
+                            let entries = match batch::check(&body) {
+                                Ok(entries) => entries,
+                                Err(error) => break error.into(),
+                            };
                             let batch = vec![Command { time_ms, entries: body }];
                             let patience = Duration::from_millis(QUORUM_MS_MAX);
                             if timeout(patience, self.confirmed()).await.is_err() {
                                 break Lost::NoQuorum;
                             }
-                            if let Err(lost) = proposed.propose(&self.raft, batch).await {
+                            if let Err(lost) = proposed.propose(&self.raft, batch, entries).await {
                                 break lost;
                             }
                         }
